@@ -1,0 +1,1046 @@
+package rekisteri_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+var acmeHello = rekisteri.Provider{Namespace: "acme", Type: "hello"}
+
+// A tree is a file system's files by their paths.
+type tree map[string]string
+
+// newTree returns a tree with releases of acme/hello, and their key. The
+// signature is that of the sample's release in all of them: nothing but a
+// client verifies it.
+func newTree(t testing.TB, versions ...string) tree {
+	tr := tree{"acme/key.asc": sampleFile(t, "demo/demo.asc")}
+	for _, version := range versions {
+		tr.addRelease(t, "acme/hello/"+version, version, "darwin_arm64", "linux_amd64")
+	}
+	return tr
+}
+
+func (tr tree) addRelease(t testing.TB, dir, version string, platforms ...string) {
+	const prefix = "terraform-provider-hello_"
+	zip := sampleFile(t, "demo/hello/1.0.0/"+prefix+"1.0.0_linux_amd64.zip")
+	sums := dir + "/" + prefix + version + "_SHA256SUMS"
+	for _, platform := range platforms {
+		name := prefix + version + "_" + platform + ".zip"
+		tr[dir+"/"+name] = zip
+		tr[sums] += fmt.Sprintf("%x  %s\n", sha256.Sum256([]byte(zip)), name)
+	}
+	tr[sums+".sig"] = sampleFile(t, "demo/hello/1.0.0/"+prefix+"1.0.0_SHA256SUMS.sig")
+}
+
+func sampleFile(t testing.TB, name string) string {
+	t.Helper()
+	b, err := fs.ReadFile(sampleTree(), name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}
+
+func (tr tree) mapFS() fstest.MapFS {
+	fsys := make(fstest.MapFS)
+	for name, text := range tr {
+		fsys[name] = &fstest.MapFile{Data: []byte(text), Mode: 0o444}
+	}
+	return fsys
+}
+
+// write writes the tree below a directory.
+func (tr tree) write(t testing.TB, dir string) {
+	t.Helper()
+	for _, name := range slices.Sorted(maps.Keys(tr)) {
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(at), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(at, []byte(tr[name]), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func rootFS(t testing.TB, dir string) fs.FS {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { root.Close() })
+	return root.FS()
+}
+
+// eachFS runs a test with a tree on a real directory and in memory.
+func eachFS(t *testing.T, tr tree, test func(t *testing.T, fsys fs.FS)) {
+	t.Run("directory", func(t *testing.T) {
+		dir := t.TempDir()
+		tr.write(t, dir)
+		test(t, rootFS(t, dir))
+	})
+	t.Run("memory", func(t *testing.T) { test(t, tr.mapFS()) })
+}
+
+func newBackend(t testing.TB, fsys fs.FS) *rekisteri.FSBackend {
+	return rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+}
+
+// versionsOf returns the versions of acme/hello, "" where there are none.
+func versionsOf(t testing.TB, b rekisteri.Backend) string {
+	t.Helper()
+	l, err := b.Versions(t.Context(), acmeHello)
+	if errors.Is(err, fs.ErrNotExist) {
+		return ""
+	}
+	if err != nil {
+		return err.Error()
+	}
+	var all []string
+	for _, v := range l.Versions {
+		all = append(all, v.Version)
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
+}
+
+func checkText(t testing.TB, b *rekisteri.FSBackend, opts *rekisteri.CheckOptions) string {
+	var text strings.Builder
+	for problem := range b.Check(t.Context(), opts) {
+		fmt.Fprintln(&text, problem)
+	}
+	return text.String()
+}
+
+const (
+	dir200  = "acme/hello/2.0.0/"
+	sums200 = dir200 + "terraform-provider-hello_2.0.0_SHA256SUMS"
+	zip200  = dir200 + "terraform-provider-hello_2.0.0_linux_amd64.zip"
+)
+
+// TestReleaseLayout tries every way for a release to be less than whole. The
+// release beside it is served whatever happens.
+func TestReleaseLayout(t *testing.T) {
+	manifest := func(protocols string) string {
+		return `{"version": 1, "metadata": {"protocol_versions": [` + protocols + `]}}`
+	}
+	// withManifest adds a manifest and the line of SHA256SUMS that names it.
+	withManifest := func(tr tree, name, text string) {
+		tr[dir200+name] = text
+		tr[sums200] += fmt.Sprintf("%x  terraform-provider-hello_2.0.0_manifest.json\n", sha256.Sum256([]byte(text)))
+	}
+	for _, test := range []struct {
+		name    string
+		edit    func(tr tree)
+		served  bool
+		problem string // a part of what Check says; empty: nothing
+	}{
+		{"whole", func(tree) {}, true, ""},
+		{"no SHA256SUMS", func(tr tree) { delete(tr, sums200) }, false, "acme/hello/2.0.0: there is no SHA256SUMS"},
+		{"empty SHA256SUMS", func(tr tree) { tr[sums200] = "" }, false, "there is no sum in it"},
+		{"no signature", func(tr tree) { delete(tr, sums200+".sig") }, false, sums200 + ".sig: there is no signature"},
+		{"half a signature", func(tr tree) { tr[sums200+".sig"] = tr[sums200+".sig"][:50] }, false, sums200 + ".sig: "},
+		{"armored signature", func(tr tree) {
+			tr[sums200+".sig"] = "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----\n"
+		}, false, "armored"},
+		{"missing zip", func(tr tree) { delete(tr, zip200) }, false, zip200 + ": SHA256SUMS names it, and it is missing"},
+		{"growing zip", func(tr tree) { tr[zip200] = tr[zip200][:100] }, false, zip200 + ": the zip is not whole"},
+		{"empty zip file", func(tr tree) { tr[zip200] = "" }, false, zip200 + ": the zip is not whole"},
+		{"zip with a comment", func(tr tree) {
+			b := []byte(tr[zip200])
+			b[len(b)-2] = 5
+			tr[zip200] = string(b) + "hello"
+		}, true, zip200 + ": it has another sum"}, // whole, but
+		{"other bytes", func(tr tree) {
+			tr[zip200] = sampleFile(t, "demo/hello/1.0.0/terraform-provider-hello_1.0.0_windows_arm64.zip")
+		}, true, zip200 + ": it has another sum"},
+		{"blank line", func(tr tree) { tr[sums200] += "\n" }, false, "line 3 is blank"},
+		{"comment", func(tr tree) { tr[sums200] += "# made today\n" }, true, `"# made today" is no sum`},
+		{"star", func(tr tree) { tr[sums200] = strings.ReplaceAll(tr[sums200], "  ", " *") }, false, "star"},
+		{"CRLF", func(tr tree) { tr[sums200] = strings.ReplaceAll(tr[sums200], "\n", "\r\n") }, true, ""},
+		{"upper-case hex", func(tr tree) {
+			sum, rest, _ := strings.Cut(tr[sums200], "  ")
+			tr[sums200] = strings.ToUpper(sum) + "  " + rest
+		}, true, ""},
+		{"v in the directory's name", func(tr tree) { tr.move("acme/hello/2.0.0", "acme/hello/v2.0.0") }, true, ""},
+		{"directory of any name", func(tr tree) { tr.move("acme/hello/2.0.0", "acme/hello/newest") }, true, ""},
+		{"two directories", func(tr tree) { tr.addRelease(t, "acme/hello/v2.0.0", "2.0.0", "linux_amd64") }, true, "stands in another directory, too"},
+		{"two releases in a directory", func(tr tree) { tr.addRelease(t, "acme/hello/2.0.0", "3.0.0", "linux_amd64") }, true, "of another version than the directory"},
+		{"no full version", func(tr tree) {
+			tr.move("acme/hello/2.0.0", "old")
+			tr.addRelease(t, "acme/hello/2.0", "2.0", "linux_amd64")
+		}, false, `"2.0" in its name is not a full semantic version`},
+		{"empty directory", func(tr tree) { tr.move("acme/hello/2.0.0", "old"); tr["acme/hello/2.0.0/README"] = "" }, false, "there is no SHA256SUMS"},
+		{"file in the directory's place", func(tr tree) { tr.move("acme/hello/2.0.0", "old"); tr["acme/hello/2.0.0"] = "" }, false, "acme/hello/2.0.0: it is no directory"},
+		{"file that is nothing", func(tr tree) { tr["acme/hello/README.md"] = "" }, true, ""},
+		{"another type", func(tr tree) {
+			tr.move("acme/hello/2.0.0", "old")
+			for name, text := range tr {
+				if rest, ok := strings.CutPrefix(name, "old/"); ok {
+					tr[dir200+strings.ReplaceAll(rest, "hello", "other")] = text
+				}
+			}
+		}, false, "it is of the provider other"},
+		{"a zip of another version", func(tr tree) {
+			tr[sums200] += strings.Repeat("0", 64) + "  terraform-provider-hello_1.0.0_linux_amd64.zip\n"
+		}, true,
+			"terraform-provider-hello_1.0.0_linux_amd64.zip is not a zip of hello 2.0.0"},
+		{"names no zip", func(tr tree) {
+			tr[sums200] = strings.Repeat("0", 64) + "  terraform-provider-hello_2.0.0_manifest.json\n"
+		}, false, "it names no zip"},
+		{"path for a name", func(tr tree) {
+			tr[sums200] = strings.ReplaceAll(tr[sums200], "terraform-provider-hello_2.0.0_linux", "terraform-provider-../../acme/key_2.0.0_linux")
+		}, true, "is not a zip of hello 2.0.0"},
+		{"what the release tool leaves", func(tr tree) {
+			tr[dir200+"artifacts.json"], tr[dir200+"metadata.json"], tr[dir200+"config.yaml"], tr[dir200+"digests.txt"] = "{", "{", "{", ""
+			tr[dir200+"terraform-provider-hello_linux_amd64_v1/terraform-provider-hello_v2.0.0"] = "\x7fELF"
+			tr[sums200] += strings.Repeat("0", 64) + "  terraform-provider-hello_2.0.0_manifest.json\n"
+		}, true, ""},
+		{"manifest", func(tr tree) { withManifest(tr, "terraform-registry-manifest.json", manifest(`"6.0"`)) }, true, ""},
+		{"published manifest", func(tr tree) { withManifest(tr, "terraform-provider-hello_2.0.0_manifest.json", manifest(`"5.1"`)) }, true, ""},
+		{"manifest that SHA256SUMS does not name", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`"6.0"`) }, true, ""},
+		{"manifest of another release", func(tr tree) {
+			withManifest(tr, "terraform-registry-manifest.json", manifest(`"6.0"`))
+			tr[dir200+"terraform-registry-manifest.json"] = manifest(`"5.0"`)
+		}, false, "it has another sum than SHA256SUMS says"},
+		{"manifest that is not JSON", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = "version: 1" }, false, "it is no manifest"},
+		{"manifest with a number", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`5`) }, false, "it is no manifest"},
+		{"manifest with nonsense", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`"v5"`) }, false, `the protocol "v5" does not parse`},
+		{"manifest without protocols", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest("") }, true, ""},
+		{"protocol 4 only", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`"4.0"`) }, false, `the protocols ["4.0"] only`},
+		{"no key", func(tr tree) { delete(tr, "acme/key.asc") }, true, "acme/hello: the key 432E553E4B3B20A5 is not in the tree, which touches version 1.0.0, 2.0.0"},
+		{"undecodable key", func(tr tree) { tr["acme/hello/bad.asc"] = "no key" }, true, "acme/hello/bad.asc: "},
+		{"key that is a directory", func(tr tree) { tr["acme/dir.asc/x"] = "" }, true, "acme/dir.asc: it is no regular file"},
+		{"a document with warnings alone", func(tr tree) { tr["acme/hello.json"] = `{"warnings": ["use another"]}` }, true, ""},
+		{"a document that describes it as well", func(tr tree) { tr["acme/hello.json"] = documentOf("2.0.0") }, true, "version 2.0.0 has a directory, too"},
+		{"a broken document", func(tr tree) { tr["acme/hello.json"] = "{" }, true, "it is no metadata document"},
+		{"hidden names", func(tr tree) {
+			tr["acme/hello/.git/x"], tr["lost+found/x"], tr[".git/config"], tr["acme/.x.asc"] = "", "", "", ""
+		}, true, ""},
+		{"upper case", func(tr tree) { tr["Acme/x.json"], tr["acme/Foo/1.0.0/x"] = "{}", "" }, true, "rename it to acme/foo"},
+		{"no name", func(tr tree) { tr["acme corp/x.json"] = "{}" }, true, "acme corp: no client can ask for such a name"},
+		{"no namespace", func(tr tree) { tr["foo.json"] = "{}" }, true, "foo.json: it is in no namespace"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tr := newTree(t, "1.0.0", "2.0.0")
+			test.edit(tr)
+			eachFS(t, tr, func(t *testing.T, fsys fs.FS) {
+				b := newBackend(t, fsys)
+				want := "1.0.0"
+				if test.served {
+					want = "1.0.0 2.0.0"
+				}
+				if got := versionsOf(t, b); got != want {
+					t.Errorf("versions %q, want %q", got, want)
+				}
+				got := checkText(t, b, &rekisteri.CheckOptions{Hash: true})
+				if test.problem == "" && got != "" || !strings.Contains(got, test.problem) {
+					t.Errorf("Check says\n%swant %q", got, test.problem)
+				}
+			})
+		})
+	}
+}
+
+// move gives the files below a directory to another.
+func (tr tree) move(from, to string) {
+	for name, text := range maps.Clone(tr) {
+		if rest, ok := strings.CutPrefix(name, from+"/"); ok {
+			tr[to+"/"+rest] = text
+			delete(tr, name)
+		}
+	}
+}
+
+// documentOf returns a metadata document with versions.
+func documentOf(versions ...string) string {
+	var doc strings.Builder
+	for i, version := range versions {
+		if i > 0 {
+			doc.WriteString(",")
+		}
+		fmt.Fprintf(&doc, `{"version":%q,"protocols":["5.0"],"platforms":[{"os":"linux","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"%064x"}]}`, version, i)
+	}
+	return `{"shasums_url":"https://h/s","shasums_signature_url":"https://h/s.sig","versions":[` + doc.String() + `]}`
+}
+
+// TestReleaseProtocols reads them from the manifest.
+func TestReleaseProtocols(t *testing.T) {
+	for manifest, want := range map[string]string{
+		"": "5.0",
+		`{"metadata":{"protocol_versions":["4.0","6.0"]}}`: "4.0 6.0",
+		`{"metadata":{"protocol_versions":[]}}`:            "5.0",
+	} {
+		tr := newTree(t, "1.0.0")
+		if manifest != "" {
+			tr["acme/hello/1.0.0/terraform-registry-manifest.json"] = manifest
+		}
+		rel, err := newBackend(t, tr.mapFS()).Release(t.Context(), acmeHello, "1.0.0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(rel.Protocols, " "); got != want {
+			t.Errorf("manifest %s: protocols %q, want %q", manifest, got, want)
+		}
+	}
+}
+
+// TestFiles asks for everything in a tree below /files/, and gets nothing but
+// what the releases name.
+func TestFiles(t *testing.T) {
+	tr := newTree(t, "1.0.0", "2.0.0")
+	tr["acme/hello/1.0.0/metadata.json"] = "{}"
+	tr["acme/hello/1.0.0/.hidden.zip"] = "hidden"
+	tr["acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_386.zip"] = "not in SHA256SUMS"
+	tr["acme/hello/1.0.0/terraform-provider-hello_linux_amd64_v1/terraform-provider-hello_v1.0.0"] = "bare"
+	tr["acme/hello.json"] = documentOf("3.0.0")
+	delete(tr, sums200+".sig")
+	eachFS(t, tr, func(t *testing.T, fsys fs.FS) {
+		reg := newFSRegistry(t, fsys)
+		for _, name := range slices.Sorted(maps.Keys(tr)) {
+			resp := get(reg, "GET", "/files/"+name)
+			base := path.Base(name)
+			want := strings.HasPrefix(name, "acme/hello/1.0.0/terraform-provider-hello_1.0.0_") && !strings.Contains(base, "386")
+			got := body(t, resp)
+			if want != (resp.StatusCode == 200) || want && got != tr[name] {
+				t.Errorf("GET /files/%s = %s, served: want %v", name, resp.Status, want)
+			}
+			if cc := resp.Header.Get("Cache-Control"); want && cc != "no-cache" {
+				t.Errorf("GET /files/%s: Cache-Control %q", name, cc)
+			}
+		}
+		for _, target := range []string{
+			"/files/acme/hello/1.0.0/", "/files/acme/hello/1.0.0", "/files/acme/hello/1.0.0/..%2fkey.asc", "/files/acme/hello/..%2f/key.asc",
+			"/files/acme/hello/1.0.0/%2e%2e", "/files/acme/hello/v1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS",
+			"/files/acme/hello/2.0.0/terraform-provider-hello_1.0.0_SHA256SUMS", "/files/acme/hello/3.0.0/f.zip",
+			"/files/acme/hello/3.0.0/terraform-provider-hello_3.0.0_SHA256SUMS",
+		} {
+			if resp := get(reg, "GET", target); resp.StatusCode != 404 {
+				t.Errorf("GET %s = %s, want 404", target, resp.Status)
+			}
+		}
+	})
+}
+
+// TestZip serves a zip as http.ServeContent does.
+func TestZip(t *testing.T) {
+	tr := newTree(t, "1.0.0")
+	name := "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+	zip := tr[name]
+	etag := fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(zip)))
+	eachFS(t, tr, func(t *testing.T, fsys fs.FS) {
+		reg := newFSRegistry(t, fsys)
+		for _, test := range []struct {
+			method string
+			header map[string]string
+			code   int
+			body   string
+		}{
+			{"GET", nil, 200, zip},
+			{"HEAD", nil, 200, ""},
+			{"GET", map[string]string{"Range": "bytes=10-19"}, 206, zip[10:20]},
+			{"GET", map[string]string{"Range": "bytes=-5"}, 206, zip[len(zip)-5:]},
+			{"GET", map[string]string{"Range": "bytes=10-19", "If-Range": etag}, 206, zip[10:20]},
+			{"GET", map[string]string{"Range": "bytes=10-19", "If-Range": `"other"`}, 200, zip},
+			{"GET", map[string]string{"Range": "bytes=100000-"}, 416, ""},
+			{"GET", map[string]string{"If-None-Match": etag}, 304, ""},
+			{"GET", map[string]string{"Accept-Encoding": "gzip"}, 200, zip},
+			{"PUT", nil, 405, `{"errors":["Method Not Allowed"]}`},
+		} {
+			req := httptest.NewRequest(test.method, "/files/"+name, nil)
+			for k, v := range test.header {
+				req.Header.Set(k, v)
+			}
+			rec := httptest.NewRecorder()
+			reg.ServeHTTP(rec, req)
+			resp := rec.Result()
+			got := body(t, resp)
+			if resp.StatusCode != test.code || test.code != 416 && got != test.body {
+				t.Errorf("%s %v = %s %q", test.method, test.header, resp.Status, got)
+			}
+			if resp.StatusCode < 300 && (resp.Header.Get("ETag") != etag || resp.Header.Get("Content-Type") != "application/zip" || resp.Header.Get("Content-Encoding") != "") {
+				t.Errorf("%s %v: header %v", test.method, test.header, resp.Header)
+			}
+		}
+	})
+}
+
+// TestPackageURLs looks at where a package's document leads.
+func TestPackageURLs(t *testing.T) {
+	b := newBackend(t, newTree(t, "1.0.0").mapFS())
+	for external, want := range map[string]string{
+		"":                     "../../../../../../../files/",
+		"https://h.example/tf": "https://h.example/tf/files/",
+		"https://h.example/":   "https://h.example/files/",
+	} {
+		reg := rekisteri.New(b, &rekisteri.Options{Logger: quiet(t), ExternalURL: external})
+		var got struct {
+			URL  string `json:"download_url"`
+			Sums string `json:"shasums_url"`
+			Sig  string `json:"shasums_signature_url"`
+			Keys struct {
+				Keys []struct {
+					ID string `json:"key_id"`
+				} `json:"gpg_public_keys"`
+			} `json:"signing_keys"`
+			Packages any
+		}
+		if err := json.Unmarshal([]byte(body(t, get(reg, "GET", "/v1/providers/acme/hello/1.0.0/download/linux/amd64"))), &got); err != nil {
+			t.Fatal(err)
+		}
+		base := want + "acme/hello/1.0.0/terraform-provider-hello_1.0.0_"
+		if got.URL != base+"linux_amd64.zip" || got.Sums != base+"SHA256SUMS" || got.Sig != base+"SHA256SUMS.sig" {
+			t.Errorf("ExternalURL %q: %+v", external, got)
+		}
+		if len(got.Keys.Keys) != 1 || got.Keys.Keys[0].ID != "432E553E4B3B20A5" {
+			t.Errorf("keys: %+v", got.Keys)
+		}
+		if got.Packages != nil { // OpenTofu's own field, which gains nothing here and makes some clients panic
+			t.Errorf("packages are sent: %v", got.Packages)
+		}
+	}
+	for _, bad := range []string{"h.example", "/tf", "ftp://h.example", "https://", "https://h/?tenant=1", "https://h/#x", "::"} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Errorf("New with ExternalURL %q did not panic", bad)
+				}
+			}()
+			rekisteri.New(b, &rekisteri.Options{ExternalURL: bad})
+		}()
+	}
+}
+
+// TestWriteTimeout downloads a zip for five times as long as the server allows
+// a response to take.
+func TestWriteTimeout(t *testing.T) {
+	const size = 8 << 20
+	dir := t.TempDir()
+	tr := newTree(t, "1.0.0")
+	name := "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+	tr[name] = strings.Repeat("\x00", size) + tr[name] // a zip may begin with anything
+	tr.write(t, dir)
+	srv := httptest.NewUnstartedServer(newFSRegistry(t, rootFS(t, dir)))
+	srv.Config.WriteTimeout = 200 * time.Millisecond
+	srv.Start()
+	defer srv.Close()
+	resp, err := http.Get(srv.URL + "/files/" + name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	n, part := 0, make([]byte, size/10)
+	for err == nil {
+		time.Sleep(100 * time.Millisecond)
+		var m int
+		m, err = io.ReadFull(resp.Body, part)
+		n += m
+	}
+	if n != len(tr[name]) {
+		t.Errorf("got %d of %d bytes: %v", n, len(tr[name]), err)
+	}
+}
+
+// A liveFS is a file system in memory whose files change.
+type liveFS struct {
+	mu    sync.Mutex
+	files fstest.MapFS
+	err   error            // what everything fails with
+	fail  map[string]error // what single paths fail with
+	wait  func()           // called before everything
+	calls map[string]int   // of Open, by path
+}
+
+func newLiveFS(tr tree) *liveFS {
+	l := &liveFS{files: tr.mapFS(), fail: make(map[string]error), calls: make(map[string]int)}
+	for _, f := range l.files {
+		f.ModTime = time.Now().Add(-time.Hour)
+	}
+	return l
+}
+
+// edit changes files, with the time that it is.
+func (l *liveFS) edit(change func(files fstest.MapFS)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := maps.Clone(l.files)
+	change(l.files)
+	for name, f := range l.files {
+		if old[name] != f {
+			f.ModTime = time.Now()
+		}
+	}
+}
+
+func (l *liveFS) Open(name string) (fs.File, error) {
+	if l.wait != nil {
+		l.wait()
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.calls[name]++
+	if err := l.fail[name]; l.err != nil || err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: errors.Join(l.err, err)}
+	}
+	return l.files.Open(name)
+}
+
+func file(text string) *fstest.MapFile { return &fstest.MapFile{Data: []byte(text)} }
+
+// TestFreshness changes a tree under a running backend, in a time of its own.
+func TestFreshness(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		edit func(l *liveFS, files fstest.MapFS)
+		want string // after two seconds
+		log  string // what the log says, once
+	}{
+		{"nothing", func(*liveFS, fstest.MapFS) {}, "1.0.0 2.0.0 3.0.0", ""},
+		{"a new release", func(_ *liveFS, files fstest.MapFS) {
+			for name, f := range newTree(t, "4.0.0").mapFS() {
+				files[name] = f
+			}
+		}, "1.0.0 2.0.0 3.0.0 4.0.0", ""},
+		{"a deleted release", func(_ *liveFS, files fstest.MapFS) {
+			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, dir200) })
+		}, "1.0.0 3.0.0", ""},
+		{"a deleted document", func(_ *liveFS, files fstest.MapFS) { delete(files, "acme/hello.json") }, "1.0.0 2.0.0", ""},
+		{"a changed document", func(_ *liveFS, files fstest.MapFS) { files["acme/hello.json"] = file(documentOf("3.1.0")) }, "1.0.0 2.0.0 3.1.0", ""},
+		{"a document of the same size", func(_ *liveFS, files fstest.MapFS) { files["acme/hello.json"] = file(documentOf("3.0.1")) }, "1.0.0 2.0.0 3.0.1", ""},
+		{"a broken document", func(_ *liveFS, files fstest.MapFS) { files["acme/hello.json"] = file("{") }, "1.0.0 2.0.0 3.0.0", "it is no metadata document"},
+		{"half a document", func(_ *liveFS, files fstest.MapFS) { files["acme/hello.json"] = file(documentOf("3.0.0")[:50]) }, "1.0.0 2.0.0 3.0.0", "what it said before is still served"},
+		{"an unreadable document", func(l *liveFS, _ fstest.MapFS) { l.fail["acme/hello.json"] = fs.ErrPermission }, "1.0.0 2.0.0 3.0.0", "permission denied"},
+		{"a broken SHA256SUMS", func(_ *liveFS, files fstest.MapFS) { files[sums200] = file("nothing\n") }, "1.0.0 2.0.0 3.0.0", "there is no sum in it"},
+		{"a broken signature", func(_ *liveFS, files fstest.MapFS) { files[sums200+".sig"] = file("nothing") }, "1.0.0 2.0.0 3.0.0", "version 2.0.0 is still served as it was"},
+		{"a zip that is gone", func(_ *liveFS, files fstest.MapFS) { delete(files, zip200) }, "1.0.0 2.0.0 3.0.0", ""}, // said when it has lasted
+		{"an unreadable release", func(l *liveFS, _ fstest.MapFS) { l.fail["acme/hello/2.0.0"] = fs.ErrPermission }, "1.0.0 2.0.0 3.0.0", "acme/hello/2.0.0"},
+		{"an unreadable provider", func(l *liveFS, _ fstest.MapFS) { l.fail["acme/hello"] = errors.New("input/output error") }, "1.0.0 2.0.0 3.0.0", "input/output error"},
+		{"an unreadable namespace", func(l *liveFS, _ fstest.MapFS) { l.fail["acme"] = errors.New("input/output error") }, "1.0.0 2.0.0 3.0.0", "input/output error"},
+		{"a key that is gone", func(_ *liveFS, files fstest.MapFS) { delete(files, "acme/key.asc") }, "1.0.0 2.0.0 3.0.0", "is not in the tree"},
+		{"the provider", func(_ *liveFS, files fstest.MapFS) {
+			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, "acme/") })
+			files["other/x.json"] = file(documentOf("1.0.0"))
+		}, "", ""},
+		{"an empty root", func(_ *liveFS, files fstest.MapFS) { clear(files) }, "1.0.0 2.0.0 3.0.0", "is empty and was not"},
+		{"a root of empty namespaces", func(_ *liveFS, files fstest.MapFS) {
+			clear(files)
+			files["acme"] = &fstest.MapFile{Mode: fs.ModeDir}
+		}, "1.0.0 2.0.0 3.0.0", "is empty and was not"},
+		{"a root that fails", func(l *liveFS, _ fstest.MapFS) { l.err = errors.New("stale handle") }, "1.0.0 2.0.0 3.0.0", "stale handle"},
+		{"a root that is gone", func(l *liveFS, _ fstest.MapFS) { l.err = fs.ErrNotExist }, "1.0.0 2.0.0 3.0.0", "file does not exist"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0", "2.0.0")
+				tr["acme/hello.json"] = documentOf("3.0.0")
+				l := newLiveFS(tr)
+				var log bytes.Buffer
+				b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				if got := versionsOf(t, b); got != "1.0.0 2.0.0 3.0.0" {
+					t.Fatalf("versions %q", got)
+				}
+				before, _ := b.Versions(t.Context(), acmeHello)
+				l.edit(func(files fstest.MapFS) { test.edit(l, files) })
+				for range 12 { // of which the last comes when whatever look there was is over
+					time.Sleep(200 * time.Millisecond)
+					versionsOf(t, b)
+				}
+				if got := versionsOf(t, b); got != test.want {
+					t.Errorf("versions %q, want %q", got, test.want)
+				}
+				if after, _ := b.Versions(t.Context(), acmeHello); test.name == "nothing" && after != before {
+					t.Error("nothing has changed, but the listing's pointer")
+				}
+				if n := strings.Count(log.String(), test.log); test.log != "" && n != 1 {
+					t.Errorf("the log says %q %d times:\n%s", test.log, n, log.String())
+				} else if test.log == "" && strings.Contains(log.String(), "WARN") {
+					t.Errorf("the log says\n%s", log.String())
+				}
+				if test.want == "" || l.err != nil || len(l.files) < 2 {
+					return
+				}
+				// What stands for an hour is said again.
+				time.Sleep(time.Hour)
+				versionsOf(t, b)
+				synctest.Wait()
+				if n := strings.Count(log.String(), test.log); test.log != "" && n != 2 {
+					t.Errorf("after an hour, the log says %q %d times", test.log, n)
+				}
+			})
+		})
+	}
+}
+
+// TestOutage asks a tree that was away from the start.
+func TestOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(newTree(t, "1.0.0"))
+		l.err = fs.ErrNotExist
+		b := newBackend(t, l)
+		if _, err := b.Versions(t.Context(), acmeHello); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a root that is gone: %v, want an error that is no absence", err)
+		}
+		l.err = nil
+		if got := versionsOf(t, b); got != "1.0.0" {
+			t.Errorf("after the outage: %q", got)
+		}
+		l.edit(func(files fstest.MapFS) { clear(files) })
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"}); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("never read, in a root that is empty now: %v, want an error that is no absence", err)
+		}
+	})
+	// A tree that has always been empty has no provider.
+	if got := versionsOf(t, newBackend(t, fstest.MapFS{})); got != "" {
+		t.Errorf("an empty tree has %q", got)
+	}
+	// What was never readable is no absence.
+	l := newLiveFS(tree{"acme/hello.json": "{", "acme/foo.json": documentOf("1.0.0")})
+	b := newBackend(t, l)
+	if _, err := b.Versions(t.Context(), acmeHello); err == nil || errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a broken document that was never good: %v", err)
+	}
+}
+
+// TestSlow reads a large provider from a file system whose every call takes a
+// millisecond, in a time of its own.
+func TestSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree(t)
+		var platforms []string
+		for i := range 14 {
+			platforms = append(platforms, fmt.Sprintf("os%d_amd64", i))
+		}
+		for i := range 300 {
+			tr.addRelease(t, fmt.Sprintf("acme/hello/1.%d.0", i), fmt.Sprintf("1.%d.0", i), platforms...)
+		}
+		tr["other/foo.json"] = documentOf("1.0.0")
+		l := newLiveFS(tr)
+		l.wait = func() { time.Sleep(time.Millisecond) }
+		b := newBackend(t, slowFS{l})
+		begun := time.Now()
+		done := make(chan bool)
+		go func() {
+			if got := strings.Count(versionsOf(t, b), " "); got != 299 {
+				t.Errorf("%d versions", got+1)
+			}
+			close(done)
+		}()
+		time.Sleep(5 * time.Millisecond)
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "other", Type: "foo"}); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 50*time.Millisecond {
+			t.Errorf("another provider's answer took %v", took)
+		}
+		<-done
+		if took := time.Since(begun); took > 2*time.Second {
+			t.Errorf("the first answer took %v", took)
+		}
+	})
+}
+
+// A slowFS gives each call of a file to the file system's wait.
+type slowFS struct{ *liveFS }
+
+func (s slowFS) Open(name string) (fs.File, error) {
+	f, err := s.liveFS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	if dir, ok := f.(fs.ReadDirFile); ok {
+		return slowDir{dir, s.wait}, nil
+	}
+	return slowFile{f.(interface {
+		fs.File
+		io.ReadSeeker
+		io.ReaderAt
+	}), s.wait}, nil
+}
+
+type slowFile struct {
+	file interface {
+		fs.File
+		io.ReadSeeker
+		io.ReaderAt
+	}
+	wait func()
+}
+
+func (f slowFile) Stat() (fs.FileInfo, error)               { f.wait(); return f.file.Stat() }
+func (f slowFile) Read(b []byte) (int, error)               { f.wait(); return f.file.Read(b) }
+func (f slowFile) ReadAt(b []byte, at int64) (int, error)   { f.wait(); return f.file.ReadAt(b, at) }
+func (f slowFile) Seek(at int64, whence int) (int64, error) { f.wait(); return f.file.Seek(at, whence) }
+func (f slowFile) Close() error                             { f.wait(); return f.file.Close() }
+
+type slowDir struct {
+	fs.ReadDirFile
+	wait func()
+}
+
+func (d slowDir) ReadDir(n int) ([]fs.DirEntry, error) {
+	d.wait()
+	entries, err := d.ReadDirFile.ReadDir(n)
+	for i := range entries {
+		entries[i] = slowEntry{entries[i], d.wait}
+	}
+	return entries, err
+}
+
+type slowEntry struct {
+	fs.DirEntry
+	wait func()
+}
+
+func (e slowEntry) Info() (fs.FileInfo, error) { e.wait(); return e.DirEntry.Info() }
+
+// TestHang hangs the file system under a backend.
+func TestHang(t *testing.T) {
+	tr := newTree(t, "1.0.0")
+	l := newLiveFS(tr)
+	hang := make(chan bool)
+	var hung sync.Map
+	l.wait = func() {
+		if _, ok := hung.Load("now"); ok {
+			<-hang
+		}
+	}
+	b := newBackend(t, l)
+	if got := versionsOf(t, b); got != "1.0.0" {
+		t.Fatal(got)
+	}
+	hung.Store("now", true)
+	defer close(hang)
+	time.Sleep(2100 * time.Millisecond) // what is held is older than it should be
+	begun := time.Now()
+	for range 100 {
+		if got := versionsOf(t, b); got != "1.0.0" {
+			t.Fatalf("what was held: %q", got)
+		}
+	}
+	if took := time.Since(begun); took > time.Second {
+		t.Errorf("100 answers took %v", took)
+	}
+	before := runtime.NumGoroutine()
+	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer cancel()
+	var group sync.WaitGroup
+	for i := range 5000 {
+		group.Go(func() {
+			_, err := b.Versions(ctx, rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)})
+			if err == nil || errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("what is not held: %v", err)
+			}
+		})
+	}
+	group.Wait()
+	if n := runtime.NumGoroutine() - before; n > 1100 {
+		t.Errorf("%d goroutines wait for the file system", n)
+	}
+	if got := versionsOf(t, b); got != "1.0.0" {
+		t.Errorf("what was held: %q", got)
+	}
+}
+
+// TestCopy copies a release file by file, and each in parts, while a client
+// polls: it is seen whole or not at all.
+func TestCopy(t *testing.T) {
+	dir := t.TempDir()
+	newTree(t, "1.0.0").write(t, dir)
+	b := newBackend(t, rootFS(t, dir))
+	reg := newRegistry(t, b)
+	src := newTree(t, "2.0.0")
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		for _, name := range slices.Sorted(maps.Keys(src)) { // as cp: SHA256SUMS and its signature first
+			if !strings.HasPrefix(name, dir200) {
+				continue
+			}
+			at := filepath.Join(dir, filepath.FromSlash(name))
+			os.MkdirAll(filepath.Dir(at), 0o777)
+			f, err := os.Create(at)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			for part := range slices.Chunk([]byte(src[name]), len(src[name])/3+1) {
+				if strings.HasSuffix(name, ".zip") {
+					time.Sleep(400 * time.Millisecond)
+				}
+				f.Write(part)
+			}
+			f.Close()
+		}
+	}()
+	copied, whole := time.Time{}, false
+	for !whole {
+		whole = strings.Contains(versionsOf(t, b), "2.0.0")
+		if whole {
+			for name, text := range src {
+				if strings.HasPrefix(name, dir200) {
+					if got := body(t, get(reg, "GET", "/files/"+name)); got != text {
+						t.Errorf("%s was served before it was whole", name)
+					}
+				}
+			}
+		}
+		select {
+		case <-done:
+			if copied.IsZero() {
+				copied = time.Now()
+			} else if time.Since(copied) > 3*time.Second {
+				t.Fatal("the release is not listed")
+			}
+		default:
+		}
+	}
+}
+
+// TestReplaced replaces a document by another of the same size and time, as
+// rsync -a does.
+func TestReplaced(t *testing.T) {
+	dir := t.TempDir()
+	tree{"acme/hello.json": documentOf("1.0.0")}.write(t, dir)
+	name := filepath.Join(dir, "acme", "hello.json")
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(name, old, old); err != nil {
+		t.Fatal(err)
+	}
+	b := newBackend(t, rootFS(t, dir))
+	if got := versionsOf(t, b); got != "1.0.0" {
+		t.Fatal(got)
+	}
+	if err := os.WriteFile(name+".new", []byte(documentOf("2.0.0")), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.Chtimes(name+".new", old, old), os.Rename(name+".new", name)); err != nil {
+		t.Fatal(err)
+	}
+	for end := time.Now().Add(3 * time.Second); versionsOf(t, b) != "2.0.0"; time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("still %s", versionsOf(t, b))
+		}
+	}
+}
+
+// TestUnchanged looks again at a tree that has not changed, and reads no file.
+func TestUnchanged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree(t, "1.0.0", "2.0.0")
+		tr["acme/hello.json"] = documentOf("3.0.0")
+		l := newLiveFS(tr)
+		b := newBackend(t, l)
+		versionsOf(t, b)
+		before := maps.Clone(l.calls)
+		time.Sleep(3 * time.Second)
+		versionsOf(t, b)
+		for name := range tr {
+			// A MapFS opens a file to give its status, once.
+			if n := l.calls[name] - before[name]; n > 1 {
+				t.Errorf("%s was opened %d times", name, n)
+			}
+		}
+		// A new release reads the files of that release.
+		l.edit(func(files fstest.MapFS) {
+			for name, f := range newTree(t, "4.0.0").mapFS() {
+				if strings.Contains(name, "4.0.0") {
+					files[name] = f
+				}
+			}
+		})
+		before = maps.Clone(l.calls)
+		time.Sleep(3 * time.Second)
+		if got := versionsOf(t, b); !strings.Contains(got, "4.0.0") {
+			t.Error(got)
+		}
+		for name := range tr {
+			if n := l.calls[name] - before[name]; n > 1 {
+				t.Errorf("for another release, %s was opened %d times", name, n)
+			}
+		}
+	})
+}
+
+// TestDocument reads metadata documents, odd ones too: what one entry spells
+// oddly never hurts another.
+func TestDocument(t *testing.T) {
+	platform := func(edit string) string {
+		return strings.Replace(`{"os":"linux","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"`+strings.Repeat("aB", 32)+`"}`, "}", edit+"}", 1)
+	}
+	version := func(v, platforms string) string {
+		return `{"version":` + v + `,"protocols":["5.0"],"platforms":[` + platforms + `]}`
+	}
+	good := version(`"9.0.0"`, platform(""))
+	for _, test := range []struct {
+		name, versions string
+		want           string // versions and platforms
+		problem        string
+	}{
+		{"plain", good, "9.0.0 linux_amd64", ""},
+		{"1.2", version(`"1.2"`, platform("")), "1.2.0 linux_amd64", ""},
+		{"v1.2.0", version(`"v1.2.0"`, platform("")), "1.2.0 linux_amd64", ""},
+		{"a duplicate", version(`"1.2"`, platform("")) + "," + version(`"v1.2.0"`, platform(`,"os":"darwin"`)), "1.2.0 linux_amd64", `"v1.2.0" stands there twice, as 1.2.0`},
+		{"latest", version(`"latest"`, platform("")), "", `"latest" is not a semantic version`},
+		{"1.2.3.4", version(`"1.2.3.4"`, platform("")), "", `"1.2.3.4" is not`},
+		{"01.2.3", version(`"01.2.3"`, platform("")), "", `"01.2.3" is not`},
+		{"overflow", version(`"99999999999999999999.0.0"`, platform("")), "", `"99999999999999999999.0.0" is not`},
+		{"build metadata", version(`"1.0.0+1"`, platform("")) + "," + version(`"1.0.0+2"`, platform("")), "1.0.0+1 linux_amd64, 1.0.0+2 linux_amd64", ""},
+		{"a version that is a number", version(`1.2`, platform("")), "", "version 1 of the list"},
+		{"null", "null", "", `"" is not a semantic version`},
+		{"a list", "[]", "", "version 1 of the list"},
+		{"a protocol that is a number", `{"version":"1.0.0","protocols":[5,"5.0","v6"],"platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", "does not parse"},
+		{"no protocols", `{"version":"1.0.0","platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", ""},
+		{"no platforms", `{"version":"1.0.0"}`, "", "version 1.0.0 has no platform"},
+		{"a platform that is null", version(`"1.0.0"`, "null,"+platform("")), "1.0.0 linux_amd64", "platform 1 of the list"},
+		{"a platform that is a number", version(`"1.0.0"`, "1,"+platform("")), "1.0.0 linux_amd64", "platform 1 of the list"},
+		{"a platform in upper case", version(`"1.0.0"`, platform(`,"os":"Linux"`)+","+platform("")), "1.0.0 linux_amd64", `"Linux" "amd64" is not in lower-case`},
+		{"a platform twice", version(`"1.0.0"`, platform("")+","+platform("")), "1.0.0 linux_amd64", "stands there twice"},
+		{"a shasum that is short", version(`"1.0.0"`, platform(`,"shasum":"abc"`)+","+platform("")), "1.0.0 linux_amd64", "64 hexadecimal digits"},
+		{"a shasum that is long", version(`"1.0.0"`, platform(`,"shasum":"`+strings.Repeat("a", 66)+`"`)), "", "64 hexadecimal digits"},
+		{"a shasum that is no hex", version(`"1.0.0"`, platform(`,"shasum":"`+strings.Repeat("x", 64)+`"`)), "", "64 hexadecimal digits"},
+		{"no file name", version(`"1.0.0"`, platform(`,"filename":""`)), "", "file name"},
+		{"no download URL", version(`"1.0.0"`, platform(`,"download_url":""`)), "", "the URL of the zip is missing"},
+		{"another scheme", version(`"1.0.0"`, platform(`,"download_url":"file:///etc/passwd"`)), "", "not an http or https one"},
+		{"a key that is none", version(`"1.0.0"`, platform(`,"signing_keys":{"gpg_public_keys":[{"key_id":"X","ascii_armor":"none"},null]}`)), "1.0.0 linux_amd64", `the signing key "X" cannot be read`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			versions := test.versions
+			want := test.want
+			if versions != good { // the others go on
+				versions += "," + good
+				want = strings.TrimPrefix(want+", 9.0.0 linux_amd64", ", ")
+			}
+			b := newBackend(t, fstest.MapFS{"acme/hello.json": file(`{"shasums_url":"https://h/s","shasums_signature_url":"https://h/g","versions":[` + versions + `]}`)})
+			l, err := b.Versions(t.Context(), acmeHello)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, v := range l.Versions {
+				s := v.Version
+				rel, err := b.Release(t.Context(), acmeHello, v.Version)
+				if err != nil || len(rel.Packages) != len(v.Platforms) {
+					t.Fatalf("%s: %v, %v", v.Version, rel, err)
+				}
+				for i, on := range v.Platforms {
+					s += " " + on.String()
+					if pkg := rel.Packages[i]; pkg.Platform != on || fmt.Sprintf("%x", pkg.SHA256) != strings.Repeat("ab", 32) {
+						t.Errorf("package %+v", pkg)
+					}
+				}
+				got = append(got, s)
+			}
+			if g := strings.Join(got, ", "); g != want {
+				t.Errorf("got %q, want %q", g, want)
+			}
+			if text := checkText(t, b, nil); test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
+				t.Errorf("Check says %s, want %q", text, test.problem)
+			}
+		})
+	}
+}
+
+// TestInheritance takes what a platform lacks from its version, and that from
+// the document.
+func TestInheritance(t *testing.T) {
+	armor, err := json.Marshal(sampleFile(t, "demo/demo.asc"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := func(id string) string {
+		return `"signing_keys":{"gpg_public_keys":[{` + id + `"ascii_armor":` + string(armor) + `}]}`
+	}
+	platform := func(os, more string) string {
+		return `{"os":"` + os + `","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"` + strings.Repeat("0", 64) + `"` + more + `}`
+	}
+	doc := `{"warnings":["w"],"shasums_url":"doc","shasums_signature_url":"docsig",` + keys("") + `,"versions":[
+		{"version":"1.0.0","platforms":[` + platform("a", "") + `]},
+		{"version":"2.0.0","shasums_url":"ver",` + keys(`"key_id":"VER",`) + `,"platforms":[` + platform("a", "") + `,` +
+		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `]}]}`
+	b := newBackend(t, fstest.MapFS{"acme/hello.json": file(doc)})
+	got := ""
+	for _, version := range []string{"1.0.0", "2.0.0"} {
+		rel, err := b.Release(t.Context(), acmeHello, version)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, pkg := range rel.Packages {
+			got += fmt.Sprintf("%s %s %s %s", version, pkg.OS, pkg.SHASumsURL, pkg.SHASumsSignatureURL)
+			for _, k := range pkg.SigningKeys {
+				got += " " + k.KeyID
+			}
+			got += "\n"
+		}
+	}
+	want := "1.0.0 a doc docsig 432E553E4B3B20A5\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n"
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if l, err := b.Versions(t.Context(), acmeHello); err != nil || !slices.Equal(l.Warnings, []string{"w"}) {
+		t.Errorf("%+v, %v", l, err)
+	}
+}
+
+// TestProviders lists the tree.
+func TestProviders(t *testing.T) {
+	tr := newTree(t, "1.0.0")
+	for _, name := range []string{"acme/hello.json", "acme/hello-b.json", "acme/a.json", "zoo/x.json", "README.md", ".git/x.json", "lost+found/x.json", "Upper/x.json", "acme/Upper.json", "acme/x.txt"} {
+		tr[name] = documentOf("1.0.0")
+	}
+	eachFS(t, tr, func(t *testing.T, fsys fs.FS) {
+		var got []string
+		for p, err := range newBackend(t, fsys).Providers(t.Context()) {
+			if err != nil {
+				t.Error(err)
+			}
+			got = append(got, p.String())
+		}
+		if want := []string{"acme/a", "acme/hello", "acme/hello-b", "zoo/x"}; !slices.Equal(got, want) {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
+
+// TestDirectCalls gives the backend names that a registry never would.
+func TestDirectCalls(t *testing.T) {
+	dir := t.TempDir()
+	newTree(t, "1.0.0").write(t, filepath.Join(dir, "in"))
+	b := newBackend(t, os.DirFS(filepath.Join(dir, "in")))
+	for _, p := range []rekisteri.Provider{{}, {Namespace: "..", Type: "in"}, {Namespace: "acme"}, {Namespace: "acme", Type: "../acme/hello"}, {Namespace: "ACME", Type: "hello"}, {Namespace: "acme/hello", Type: "1.0.0"}} {
+		if _, err := b.Versions(t.Context(), p); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Versions(%q): %v", p, err)
+		}
+		if _, err := b.Open(t.Context(), p, "1.0.0", "key.asc"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(%q): %v", p, err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", "../../key.asc", "x"} {
+		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("Open(%q): %v", name, err)
+		}
+	}
+}

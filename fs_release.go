@@ -1,0 +1,608 @@
+package rekisteri
+
+import (
+	"archive/zip"
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rekisteri/rekisteri/internal/openpgp"
+	"github.com/rekisteri/rekisteri/internal/release"
+)
+
+const (
+	maxSmallFile = 4 << 20 // bytes in a SHA256SUMS file, a signature, a manifest or a file of keys
+	readAhead    = 32      // directories of a provider that are read at a time
+)
+
+// A releaseDir is a release's directory as it was last looked at. It is
+// immutable.
+type releaseDir struct {
+	path     string
+	files    map[string]stamp // those that may belong to a release
+	whole    map[string]stamp // the zips among them that are whole
+	problems []Problem
+	release  *heldRelease // what it was when it was last whole and good; nil: never
+}
+
+// A heldRelease is a release whose files are in the tree.
+type heldRelease struct {
+	version   string
+	sumsName  string // of SHA256SUMS; its signature has ".sig" behind it
+	sums      []byte
+	signature []byte
+	signed    []openpgp.Signature
+	protocols []string
+	packages  []heldPackage // by platform
+}
+
+type heldPackage struct {
+	Platform
+	path   string
+	name   string
+	size   int64
+	sha256 [sha256.Size]byte
+}
+
+func (r *heldRelease) equal(o *heldRelease) bool {
+	return r.version == o.version && bytes.Equal(r.sums, o.sums) && bytes.Equal(r.signature, o.signature) &&
+		slices.Equal(r.protocols, o.protocols) && slices.Equal(r.packages, o.packages)
+}
+
+// readReleases reads the release directories among the entries of a provider's
+// directory. prev holds what was read before, by the directory's name, and
+// stays where nothing has changed.
+func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev map[string]*releaseDir) map[string]*releaseDir {
+	dirs := make(map[string]*releaseDir)
+	var mu sync.Mutex
+	var group sync.WaitGroup
+	ahead := make(chan struct{}, readAhead)
+	for _, entry := range entries {
+		name := entry.Name()
+		if ignored(name) || entry.Type().IsRegular() && !looksLikeVersion(name) {
+			continue
+		}
+		ahead <- struct{}{}
+		group.Go(func() {
+			defer func() { <-ahead }()
+			if dir := b.readRelease(p, p.String()+"/"+name, prev[name]); dir != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				dirs[name] = dir
+			}
+		})
+	}
+	group.Wait()
+	return dirs
+}
+
+// ignored reports whether a name in the tree is passed over in silence.
+func ignored(name string) bool { return strings.HasPrefix(name, ".") || name == "lost+found" }
+
+func looksLikeVersion(name string) bool {
+	_, ok := readVersion(name)
+	return ok
+}
+
+// readRelease reads a release's directory. It returns nil if there is none.
+func (b *FSBackend) readRelease(p Provider, dirPath string, prev *releaseDir) *releaseDir {
+	if prev == nil {
+		prev = new(releaseDir)
+	}
+	dir := &releaseDir{path: dirPath, release: prev.release}
+	entries, err := fs.ReadDir(b.fsys, dirPath)
+	if err != nil {
+		info, statErr := fs.Stat(b.fsys, dirPath)
+		if statErr == nil && !info.IsDir() {
+			if !looksLikeVersion(path.Base(dirPath)) {
+				return nil
+			}
+			return dir.broken(dirPath, "it is no directory", "put the release's directory in its place")
+		}
+		err = b.explain(dirPath, err)
+		if link, ok := errors.AsType[*linkError](err); ok {
+			return dir.broken(link.path, "the link "+link.why, link.fix())
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return dir.broken(dirPath, reason(err), "make the directory readable")
+	}
+	infos, err := b.releaseFiles(dirPath, entries)
+	if err != nil {
+		return dir.broken(dirPath, reason(err), "make its files readable")
+	}
+	if prev.unchanged(infos) {
+		return prev
+	}
+	now := time.Now()
+	dir.files, dir.whole = make(map[string]stamp, len(infos)), make(map[string]stamp, len(infos))
+	for name, info := range infos {
+		dir.files[name] = stampOf(info, now)
+	}
+	r := b.openRelease(p, dir, prev, infos)
+	if r != nil && (dir.release == nil || !dir.release.equal(r)) {
+		dir.release = r
+	}
+	return dir
+}
+
+// releaseFiles returns the files among a directory's entries that may belong
+// to a release. What the release tool leaves beside them does no harm.
+func (b *FSBackend) releaseFiles(dirPath string, entries []fs.DirEntry) (map[string]fs.FileInfo, error) {
+	infos := make(map[string]fs.FileInfo)
+	for _, entry := range entries {
+		name := entry.Name()
+		if entry.IsDir() || name != release.Manifest && !strings.HasPrefix(name, "terraform-provider-") {
+			continue
+		}
+		info, err := entry.Info()
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 { // as are all entries of a ConfigMap
+			info, err = fs.Stat(b.fsys, dirPath+"/"+name)
+		}
+		if err != nil {
+			if err = b.explain(dirPath+"/"+name, err); errors.Is(err, fs.ErrNotExist) {
+				continue
+			}
+			return nil, err
+		}
+		if info.Mode().IsRegular() {
+			infos[name] = info
+		}
+	}
+	return infos, nil
+}
+
+func (d *releaseDir) unchanged(infos map[string]fs.FileInfo) bool {
+	if d.files == nil || len(infos) != len(d.files) {
+		return false
+	}
+	for name, info := range infos {
+		if !d.files[name].is(info) {
+			return false
+		}
+	}
+	return true
+}
+
+// broken adds a problem for which the directory cannot be served as it is now.
+func (d *releaseDir) broken(at, what, fix string) *releaseDir {
+	effect := "the release is not served"
+	if d.release != nil {
+		effect = "version " + d.release.version + " is still served as it was"
+	}
+	d.problems = append(d.problems, Problem{Path: at, What: what, Effect: effect, Fix: fix})
+	return d
+}
+
+// incomplete adds a problem that a copy on its way to the directory will mend.
+func (d *releaseDir) incomplete(at, what, fix string) {
+	d.broken(at, what, fix)
+	d.problems[len(d.problems)-1].pending = true
+}
+
+// openRelease reads what is in a release's directory, and returns nil where
+// that cannot be served. It adds the problems that it meets to dir.
+func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[string]fs.FileInfo) *heldRelease {
+	r := dir.choose(p, infos)
+	if r == nil {
+		return nil
+	}
+	at := func(name string) string { return dir.path + "/" + name }
+	problems := len(dir.problems)
+
+	var err error
+	if r.sums, _, err = b.readFile(at(r.sumsName), maxSmallFile); err != nil {
+		dir.broken(at(r.sumsName), reason(err), "make the file readable")
+		return nil
+	}
+	sums, err := release.ParseSums(r.sums)
+	if err != nil {
+		dir.broken(at(r.sumsName), "clients cannot read it: "+err.Error(), "write it as sha256sum does, and sign it again")
+		return nil
+	}
+	if sums.Comment != "" {
+		dir.problems = append(dir.problems, Problem{
+			Path: at(r.sumsName), What: fmt.Sprintf("%q is no sum", sums.Comment),
+			Effect: "it is served, but a client's lock file gets the hash of its own platform only",
+			Fix:    "remove the line, and sign the file again",
+		})
+		problems++
+	}
+
+	sigName := r.sumsName + ".sig"
+	if infos[sigName] == nil {
+		dir.incomplete(at(sigName), "there is no signature of SHA256SUMS", "add the detached binary signature")
+	} else if r.signature, _, err = b.readFile(at(sigName), maxSmallFile); err != nil {
+		dir.broken(at(sigName), reason(err), "make the file readable")
+	} else if r.signed, err = openpgp.ReadSignatures(r.signature); err != nil {
+		dir.broken(at(sigName), err.Error(), "sign SHA256SUMS with gpg --detach-sign, without --armor")
+	}
+
+	b.readManifest(p, dir, r, sums, infos)
+	for _, file := range sums.Files {
+		z, ok := release.ParseZip(file.Name)
+		if !ok {
+			continue // the manifest, or what else the release tool has summed
+		}
+		on := Platform{z.OS, z.Arch}
+		if z.Type != p.Type || z.Version != r.version || !on.valid() || strings.ContainsAny(file.Name, `/\`) {
+			dir.problems = append(dir.problems, Problem{
+				Path: at(r.sumsName), What: fmt.Sprintf("%s is not a zip of %s %s", file.Name, p.Type, r.version),
+				Effect: "it is not served", Fix: "name each release's own zips in its SHA256SUMS",
+			})
+			problems++
+			continue
+		}
+		info := infos[file.Name]
+		if info == nil {
+			dir.incomplete(at(file.Name), "SHA256SUMS names it, and it is missing", "add the zip")
+			continue
+		}
+		if !prev.whole[file.Name].is(info) {
+			if err := b.wholeZip(at(file.Name), info.Size()); err != nil {
+				dir.incomplete(at(file.Name), "the zip is not whole: "+reason(err), "copy it again")
+				continue
+			}
+		}
+		dir.whole[file.Name] = dir.files[file.Name]
+		r.packages = append(r.packages, heldPackage{on, at(file.Name), file.Name, info.Size(), file.SHA256})
+	}
+	if len(dir.problems) > problems {
+		return nil
+	}
+	if len(r.packages) == 0 {
+		dir.broken(at(r.sumsName), "it names no zip of "+p.Type+" "+r.version, "name the release's zips in it")
+		return nil
+	}
+	slices.SortFunc(r.packages, func(a, b heldPackage) int { return cmp.Compare(a.name, b.name) })
+	return r
+}
+
+// choose returns the release that the names of the files in a directory say it
+// is, still empty.
+func (d *releaseDir) choose(p Provider, infos map[string]fs.FileInfo) *heldRelease {
+	var chosen *heldRelease
+	named, _ := readVersion(path.Base(d.path))
+	for _, name := range slices.Sorted(maps.Keys(infos)) {
+		typ, version, ok := release.ParseSumsName(name)
+		if !ok {
+			continue
+		}
+		switch {
+		case typ != p.Type:
+			d.broken(d.path+"/"+name, "its name says that it is of the provider "+typ, "move it to that provider's directory")
+		case !validVersion(version):
+			d.broken(d.path+"/"+name, fmt.Sprintf("%q in its name is not a full semantic version", version), "release it as in 1.2.3")
+		case chosen != nil && chosen.version == named:
+			d.broken(d.path+"/"+name, "it is of another version than the directory", "put each release in a directory of its own")
+		default:
+			if chosen != nil {
+				d.broken(d.path+"/"+chosen.sumsName, "there is another SHA256SUMS beside it", "put each release in a directory of its own")
+			}
+			chosen = &heldRelease{version: version, sumsName: name}
+		}
+	}
+	if chosen == nil && len(d.problems) == 0 {
+		d.incomplete(d.path, "there is no SHA256SUMS of a release of "+p.Type, "copy what the release tool wrote, SHA256SUMS and its signature included")
+	}
+	return chosen
+}
+
+// readManifest reads the protocol versions of a release from its manifest. A
+// release without one speaks 5.0, as on the public registry.
+func (b *FSBackend) readManifest(p Provider, dir *releaseDir, r *heldRelease, sums *release.Sums, infos map[string]fs.FileInfo) {
+	r.protocols = []string{"5.0"}
+	published := release.ManifestName(p.Type, r.version)
+	name := published
+	if infos[name] == nil {
+		if name = release.Manifest; infos[name] == nil {
+			return
+		}
+	}
+	at := dir.path + "/" + name
+	data, _, err := b.readFile(at, maxSmallFile)
+	if err != nil {
+		dir.broken(at, reason(err), "make the file readable")
+		return
+	}
+	for _, file := range sums.Files {
+		if file.Name == published && file.SHA256 != sha256.Sum256(data) {
+			dir.incomplete(at, "it has another sum than SHA256SUMS says", "copy the manifest that was released, or none")
+			return
+		}
+	}
+	var manifest struct {
+		Metadata struct {
+			Protocols []string `json:"protocol_versions"`
+		}
+	}
+	if err := json.Unmarshal(data, &manifest); err != nil {
+		dir.broken(at, "it is no manifest: "+err.Error(), "copy the manifest that was released, or none")
+		return
+	}
+	protocols := manifest.Metadata.Protocols
+	for _, protocol := range protocols {
+		if !validProtocol(protocol) {
+			dir.broken(at, fmt.Sprintf("the protocol %q does not parse", protocol), "write it as in 5.0")
+			return
+		}
+	}
+	if len(protocols) == 0 {
+		return
+	}
+	if !slices.ContainsFunc(protocols, func(s string) bool { return s[0] == '5' || s[0] == '6' }) {
+		dir.broken(at, fmt.Sprintf("the release speaks the protocols %q only, and clients 5 and 6", protocols), "release it with a newer plugin SDK")
+		return
+	}
+	r.protocols = protocols
+}
+
+// A randomFile is a file that can be served in parts.
+type randomFile interface {
+	fs.File
+	io.ReadSeeker
+	io.ReaderAt
+}
+
+func (b *FSBackend) openRandom(name string) (randomFile, error) {
+	f, err := b.fsys.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	random, ok := f.(randomFile)
+	if !ok {
+		f.Close()
+		return nil, errors.New("the file system's files cannot be read from the middle")
+	}
+	return random, nil
+}
+
+// wholeZip returns an error if a file has not the end of a zip, as one that is
+// still growing.
+func (b *FSBackend) wholeZip(name string, size int64) error {
+	f, err := b.openRandom(name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// The common case takes one short read: an end record without a comment,
+	// right behind the directory that it points to.
+	var end [22]byte
+	if n, _ := f.ReadAt(end[:], max(size-int64(len(end)), 0)); n == len(end) && bytes.HasPrefix(end[:], []byte("PK\x05\x06")) {
+		length, offset := binary.LittleEndian.Uint32(end[12:]), binary.LittleEndian.Uint32(end[16:])
+		if end[20] == 0 && end[21] == 0 && int64(offset)+int64(length)+int64(len(end)) == size {
+			return nil
+		}
+	}
+	_, err = zip.NewReader(f, size)
+	return err
+}
+
+// reason returns what went wrong without the path, which a Problem has.
+func reason(err error) string {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathErr.Err.Error()
+	}
+	return err.Error()
+}
+
+// A keyFile is a file of public keys as it was last read. It is immutable.
+type keyFile struct {
+	path     string
+	stamp    stamp
+	sum      [sha256.Size]byte
+	keys     []openpgp.Key
+	problems []Problem
+}
+
+// readKeys reads the files of public keys among the entries of a directory.
+// prev holds what was read before, by path.
+func (b *FSBackend) readKeys(dirPath string, entries []fs.DirEntry, prev map[string]*keyFile, into map[string]*keyFile) {
+	for _, entry := range entries {
+		if name := entry.Name(); strings.HasSuffix(name, ".asc") && !ignored(name) {
+			if f := b.readKeyFile(dirPath+"/"+name, prev[dirPath+"/"+name]); f != nil {
+				into[f.path] = f
+			}
+		}
+	}
+}
+
+func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
+	if prev == nil {
+		prev = new(keyFile)
+	}
+	f := &keyFile{path: name, keys: prev.keys}
+	broken := func(what, fix string) *keyFile {
+		effect := "its keys are not served"
+		if len(f.keys) > 0 {
+			effect = "the keys that it held before are still served"
+		}
+		f.problems = []Problem{{Path: name, What: what, Effect: effect, Fix: fix}}
+		return f
+	}
+	info, err := fs.Stat(b.fsys, name)
+	if err != nil {
+		err = b.explain(name, err)
+		if link, ok := errors.AsType[*linkError](err); ok {
+			return broken(link.Error(), link.fix())
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return broken(reason(err), "make the file readable")
+	}
+	if !info.Mode().IsRegular() {
+		return broken("it is no regular file", "put the armored key in its place")
+	}
+	if prev.stamp.is(info) {
+		return prev
+	}
+	data, stamp, err := b.readFile(name, maxSmallFile)
+	f.stamp = stamp
+	if err != nil {
+		return broken(reason(err), "make the file readable")
+	}
+	if f.sum = sha256.Sum256(data); f.sum == prev.sum {
+		f.problems = prev.problems
+		return f
+	}
+	keys, err := openpgp.ReadKeys(data)
+	if len(keys) == 0 {
+		return broken(err.Error(), "export the key again: gpg --armor --export")
+	}
+	f.keys = keys
+	if err != nil {
+		f.problems = []Problem{{Path: name, What: err.Error(), Effect: "what cannot be read is left out, its other keys are served", Fix: "export the key again: gpg --armor --export"}}
+	}
+	return f
+}
+
+// A keyring is the keys that a provider's releases may be signed with: its own
+// and its namespace's, each once. It is immutable.
+type keyring struct {
+	files map[string]*keyFile
+	keys  []ringKey
+}
+
+type ringKey struct {
+	openpgp.Key
+	path string
+}
+
+// newKeyring returns the keys in files: those of the provider before those of
+// the namespace, and of two copies of a key the one that expires later.
+func newKeyring(files map[string]*keyFile) *keyring {
+	ring := &keyring{files: files}
+	paths := slices.SortedFunc(maps.Keys(files), func(a, b string) int {
+		return cmp.Or(strings.Count(b, "/")-strings.Count(a, "/"), strings.Compare(a, b))
+	})
+	for _, at := range paths {
+		for _, key := range files[at].keys {
+			i := slices.IndexFunc(ring.keys, func(k ringKey) bool { return k.Fingerprint == key.Fingerprint })
+			switch {
+			case i < 0:
+				ring.keys = append(ring.keys, ringKey{key, at})
+			case outlives(key, ring.keys[i].Key):
+				ring.keys[i] = ringKey{key, at}
+			}
+		}
+	}
+	return ring
+}
+
+// outlives reports whether a serves better than b, another copy of it: a
+// revocation is news that the other copy lacks.
+func outlives(a, b openpgp.Key) bool {
+	if a.Revoked != b.Revoked {
+		return a.Revoked
+	}
+	return !b.Expires.IsZero() && (a.Expires.IsZero() || a.Expires.After(b.Expires))
+}
+
+// signer returns the key that made one of the signatures, the first that is
+// known.
+func (k *keyring) signer(signed []openpgp.Signature) (*ringKey, *openpgp.Signature) {
+	for i := range signed {
+		for j := range k.keys {
+			if slices.Contains(k.keys[j].Signers, signed[i].Issuer) {
+				return &k.keys[j], &signed[i]
+			}
+		}
+	}
+	return nil, nil
+}
+
+// signingKeys returns all keys with first, if there is one, before the others.
+func (k *keyring) signingKeys(first *ringKey) []SigningKey {
+	keys := make([]SigningKey, 0, len(k.keys))
+	for i := range k.keys {
+		key := SigningKey{KeyID: k.keys[i].ID, ASCIIArmor: k.keys[i].Armor}
+		if &k.keys[i] == first {
+			keys = slices.Insert(keys, 0, key)
+		} else {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// judge returns what is wrong with the keys and signatures of releases, and
+// when that may change though no file does.
+func (k *keyring) judge(releases []*releaseDir, now time.Time) (problems []Problem, until time.Time) {
+	touched := make(map[Problem][]string)
+	var order []Problem
+	add := func(p Problem, version string) {
+		if touched[p] == nil {
+			order = append(order, p)
+		}
+		touched[p] = append(touched[p], version)
+	}
+	expired := func(t time.Time) bool {
+		if t.IsZero() {
+			return false
+		}
+		if t.After(now) && (until.IsZero() || t.Before(until)) {
+			until = t
+		}
+		return !t.After(now)
+	}
+	for _, dir := range releases {
+		r := dir.release
+		key, signature := k.signer(r.signed)
+		if key == nil {
+			add(Problem{Path: path.Dir(dir.path), What: "the key " + r.signed[0].Issuer + " is not in the tree",
+				Effect: "clients refuse what it signed: unknown issuer", Fix: "add the armored public key as an .asc file"}, r.version)
+			continue
+		}
+		if key.Revoked {
+			add(Problem{Path: key.path, What: "the key " + key.ID + " is revoked",
+				Effect: "clients refuse what it signed", Fix: "sign the releases with another key"}, r.version)
+		}
+		if expired(key.Expires) {
+			add(Problem{Path: key.path, What: "the key " + key.ID + " has expired on " + key.Expires.Format(time.DateOnly),
+				Effect: "Terraform accepts it, OpenTofu warns and will refuse it", Fix: "extend its life, and export it again"}, r.version)
+		}
+		if expired(signature.Expires) {
+			add(Problem{Path: dir.path + "/" + r.sumsName + ".sig", What: "the signature has expired on " + signature.Expires.Format(time.DateOnly),
+				Effect: "Terraform refuses the release", Fix: "sign SHA256SUMS again, without an expiry"}, r.version)
+		}
+	}
+	for _, p := range order {
+		p.What += ", which touches version " + abridged(touched[p])
+		problems = append(problems, p)
+	}
+	return problems, until
+}
+
+// build returns the release as a backend returns it.
+func (r *heldRelease) build(ring *keyring) *Release {
+	first, _ := ring.signer(r.signed)
+	keys := ring.signingKeys(first)
+	rel := &Release{Protocols: r.protocols, Packages: make([]Package, 0, len(r.packages))}
+	for _, p := range r.packages {
+		rel.Packages = append(rel.Packages, Package{Platform: p.Platform, Filename: p.name, SHA256: p.sha256, SigningKeys: keys})
+	}
+	return rel
+}
+
+// abridged returns the first few of a list of versions.
+func abridged(versions []string) string {
+	const few = 5
+	if len(versions) <= few {
+		return strings.Join(versions, ", ")
+	}
+	return fmt.Sprintf("%s and %d more", strings.Join(versions[:few], ", "), len(versions)-few)
+}

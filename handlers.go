@@ -1,0 +1,569 @@
+package rekisteri
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"math"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"golang.org/x/mod/semver"
+
+	"github.com/rekisteri/rekisteri/internal/release"
+)
+
+const (
+	discoveryPath = "/.well-known/terraform.json"
+	providersPath = "/v1/providers/"
+	filesPath     = "/files/"
+
+	// filesFromPackage leads from the document of a package, whose directory
+	// is seven names deep, to the files, wherever the registry is mounted.
+	filesFromPackage = "../../../../../../.." + filesPath
+)
+
+func (r *Registry) routes() {
+	r.mux.Handle(discoveryPath, r.Discovery(""))
+	r.mux.Handle(providersPath+"{namespace}/{type}/versions", r.document(r.versions))
+	r.mux.Handle(providersPath+"{namespace}/{type}/{version}/download/{os}/{arch}", r.document(r.download))
+	r.mux.Handle(filesPath+"{namespace}/{type}/{version}/{name}", r.handler(r.file))
+	r.mux.Handle("/", r.document(func(*http.Request) (*page, error) { return nil, notFound("no such route") }))
+}
+
+// ServeHTTP answers a request of the protocol.
+func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	// The mux would redirect an unclean path to the clean one, and so out of
+	// the mount when the registry stands below a subpath.
+	if p := req.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+		r.fail(w, req, notFound("the path is not a clean, rooted one"))
+		return
+	}
+	r.mux.ServeHTTP(w, req)
+}
+
+// Discovery returns a handler for /.well-known/terraform.json at the root of a
+// host that mounts the registry below prefix, such as "/tf". An empty prefix is
+// the root itself. The handler answers no other path.
+//
+// A host that has a discovery document already adds the entry of this one,
+// "providers.v1", to its own.
+func (r *Registry) Discovery(prefix string) http.Handler {
+	at := url.URL{Path: path.Join("/", prefix, providersPath) + "/"}
+	doc := mustPage(map[string]string{"providers.v1": at.EscapedPath()})
+	return r.document(func(req *http.Request) (*page, error) {
+		if req.URL.Path != discoveryPath {
+			return nil, notFound("no such route")
+		}
+		return doc, nil
+	})
+}
+
+// versions answers what there is of a provider.
+func (r *Registry) versions(req *http.Request) (*page, error) {
+	p, err := pathProvider(req)
+	if err != nil {
+		return nil, err
+	}
+	l, err := r.backend.Versions(req.Context(), p)
+	if err != nil {
+		return nil, err
+	}
+	if l == nil {
+		return nil, errors.New("the backend returned no listing and no error")
+	}
+	return r.listingPage(p, l)
+}
+
+// download answers where the package of a release for one platform is.
+func (r *Registry) download(req *http.Request) (*page, error) {
+	p, version, err := pathRelease(req)
+	if err != nil {
+		return nil, err
+	}
+	on := Platform{req.PathValue("os"), req.PathValue("arch")}
+	if !on.valid() {
+		return nil, notFound("the platform's name cannot exist")
+	}
+	rel, err := r.release(req.Context(), p, version)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(rel.Packages, func(pkg Package) bool { return pkg.Platform == on })
+	if i < 0 {
+		return nil, notFound("the release has no package for " + on.String())
+	}
+	return r.packagePage(p, version, rel.Protocols, &rel.Packages[i])
+}
+
+// file serves a file of a release that the backend holds: one that a package's
+// document leads to, and no other.
+func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
+	p, version, err := pathRelease(req)
+	if err != nil {
+		return err
+	}
+	if r.opener == nil {
+		return notFound("the backend holds no files")
+	}
+	rel, err := r.release(req.Context(), p, version)
+	if err != nil {
+		return err
+	}
+	name := req.PathValue("name")
+	sums := release.SumsName(p.Type, version)
+	var contentType string
+	var digest *[sha256.Size]byte
+	for i := range rel.Packages {
+		pkg := &rel.Packages[i]
+		switch {
+		case pkg.URL == "" && name == pkg.Filename:
+			contentType, digest = "application/zip", &pkg.SHA256
+		case pkg.SHASumsURL == "" && name == sums:
+			contentType = "text/plain; charset=utf-8"
+		case pkg.SHASumsSignatureURL == "" && name == sums+".sig":
+			contentType = "application/octet-stream"
+		}
+	}
+	if contentType == "" {
+		return notFound("the release has no such file")
+	}
+	f, err := r.opener.Open(req.Context(), p, version, name)
+	if err != nil {
+		return err
+	}
+	if f == nil {
+		return errors.New("the backend returned no file and no error")
+	}
+	defer f.Close()
+	if digest == nil { // a small file
+		if digest, err = digestOf(f); err != nil {
+			return err
+		}
+	}
+	h := w.Header()
+	h.Set("Content-Type", contentType)
+	h.Set("Cache-Control", "no-cache")
+	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
+	http.ServeContent(&patientWriter{ResponseWriter: w}, req, "", time.Time{}, f)
+	return nil
+}
+
+// digestOf returns the digest of a file, and rewinds it.
+func digestOf(f io.ReadSeeker) (*[sha256.Size]byte, error) {
+	h := sha256.New()
+	if _, err := io.Copy(h, f); err != nil {
+		return nil, err
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return nil, err
+	}
+	return (*[sha256.Size]byte)(h.Sum(nil)), nil
+}
+
+// fileURL returns the URL of a file that the backend holds, for the document
+// of its package.
+func (r *Registry) fileURL(p Provider, version, name string) string {
+	return r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/" + url.PathEscape(name)
+}
+
+// release returns what the backend holds of a release.
+func (r *Registry) release(ctx context.Context, p Provider, version string) (*Release, error) {
+	rel, err := r.backend.Release(ctx, p, version)
+	if err == nil && rel == nil {
+		err = errors.New("the backend returned no release and no error")
+	}
+	return rel, err
+}
+
+// document adapts a function that makes a page of a request to a handler.
+func (r *Registry) document(answer func(*http.Request) (*page, error)) http.Handler {
+	return r.handler(func(w http.ResponseWriter, req *http.Request) error {
+		p, err := answer(req)
+		if err != nil {
+			return err
+		}
+		h := w.Header()
+		h.Set("Content-Type", "application/json")
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", p.etag)
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(p.body))
+		return nil
+	})
+}
+
+// handler adapts a function that answers a request, or returns why not.
+func (r *Registry) handler(answer func(http.ResponseWriter, *http.Request) error) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if req.Method != http.MethodGet && req.Method != http.MethodHead {
+			r.fail(w, req, &refusal{http.StatusMethodNotAllowed, "the method is neither GET nor HEAD"})
+			return
+		}
+		if err := answer(w, req); err != nil {
+			r.fail(w, req, err)
+		}
+	})
+}
+
+// A patientWriter puts off its connection's write deadline while a response
+// makes progress: a zip takes as long as it takes, whatever WriteTimeout the
+// server has.
+type patientWriter struct{ http.ResponseWriter }
+
+const (
+	writeChunk = 1 << 20          // bytes that have to get through
+	writeTime  = 30 * time.Second // in this time
+)
+
+// ReadFrom implements [io.ReaderFrom]. The connection gets a file in a form
+// that it can send straight from the kernel.
+func (w *patientWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	rest := &io.LimitedReader{R: src, N: math.MaxInt64}
+	if limited, ok := src.(*io.LimitedReader); ok {
+		rest = limited
+	}
+	for rest.N > 0 {
+		w.extend()
+		chunk := &io.LimitedReader{R: rest.R, N: min(rest.N, writeChunk)}
+		n, err := io.Copy(w.ResponseWriter, chunk)
+		sent += n
+		rest.N -= n
+		if err != nil || chunk.N > 0 {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// Write implements [http.ResponseWriter].
+func (w *patientWriter) Write(b []byte) (int, error) {
+	w.extend()
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap serves [http.ResponseController].
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// extend puts off the deadline. A server that has none, or a writer that
+// cannot set it, needs none put off.
+func (w *patientWriter) extend() {
+	http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime))
+}
+
+// A refusal is an answer other than a page that the registry gives on its own.
+// The reason goes to the log.
+type refusal struct {
+	status int
+	reason string
+}
+
+func (e *refusal) Error() string { return e.reason }
+
+func notFound(reason string) error { return &refusal{http.StatusNotFound, reason} }
+
+// fail answers a request with an error. This is the only place that does: what
+// err says goes to the log, and the client gets no more than the status.
+func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
+	code := http.StatusInternalServerError
+	refused, ok := errors.AsType[*refusal](err)
+	switch {
+	case ok:
+		code = refused.status
+	case errors.Is(err, fs.ErrNotExist):
+		code = http.StatusNotFound
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		code = http.StatusGatewayTimeout
+	}
+	level := slog.LevelDebug
+	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else nobody is there to miss the answer
+		level = slog.LevelError
+	}
+	r.log.Log(req.Context(), level, "request failed",
+		"method", req.Method, "path", req.URL.Path, "status", code, "error", err)
+
+	body := fmt.Appendf(nil, `{"errors":[%q]}`, http.StatusText(code))
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	if code == http.StatusMethodNotAllowed {
+		h.Set("Allow", "GET, HEAD")
+	}
+	w.WriteHeader(code)
+	w.Write(body)
+}
+
+// A page is a document as it is sent.
+type page struct {
+	body []byte
+	etag string
+}
+
+func newPage(v any) (*page, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // the addresses in it stay legible
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(buf.Bytes())
+	return &page{buf.Bytes(), `"` + hex.EncodeToString(sum[:16]) + `"`}, nil
+}
+
+// mustPage is newPage for what cannot fail to be encoded.
+func mustPage(v any) *page {
+	p, err := newPage(v)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// The documents of the protocol. A list is never null in them: clients differ
+// in what they make of that.
+type (
+	listingJSON struct {
+		Versions []versionJSON `json:"versions"`
+		Warnings []string      `json:"warnings,omitempty"`
+	}
+	versionJSON struct {
+		Version   string         `json:"version"`
+		Protocols []string       `json:"protocols"`
+		Platforms []platformJSON `json:"platforms"`
+	}
+	platformJSON struct {
+		OS   string `json:"os"`
+		Arch string `json:"arch"`
+	}
+	packageJSON struct {
+		Protocols           []string        `json:"protocols"`
+		OS                  string          `json:"os"`
+		Arch                string          `json:"arch"`
+		Filename            string          `json:"filename"`
+		DownloadURL         string          `json:"download_url"`
+		SHASumsURL          string          `json:"shasums_url"`
+		SHASumsSignatureURL string          `json:"shasums_signature_url"`
+		SHASum              string          `json:"shasum"`
+		SigningKeys         signingKeysJSON `json:"signing_keys"`
+	}
+	signingKeysJSON struct {
+		GPGPublicKeys []signingKeyJSON `json:"gpg_public_keys"`
+	}
+	signingKeyJSON struct {
+		KeyID          string `json:"key_id"`
+		ASCIIArmor     string `json:"ascii_armor"`
+		TrustSignature string `json:"trust_signature"`
+		Source         string `json:"source"`
+		SourceURL      string `json:"source_url"`
+	}
+)
+
+// listingPage encodes a listing without what a client would choke on: Terraform
+// before 1.13 and OpenTofu refuse a provider for one version that they cannot
+// parse, and all of them panic at a number that overflows.
+func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
+	doc := listingJSON{Versions: make([]versionJSON, 0, len(l.Versions)), Warnings: l.Warnings}
+	seen := make(map[string]bool, len(l.Versions))
+	for _, v := range l.Versions {
+		switch {
+		case !validVersion(v.Version):
+			r.leftOut(p, v.Version, "the version is not a full semantic version")
+			continue
+		case seen[v.Version]:
+			r.leftOut(p, v.Version, "the version is listed twice")
+			continue
+		}
+		seen[v.Version] = true
+		platforms := make([]platformJSON, 0, len(v.Platforms))
+		for _, on := range v.Platforms {
+			if !on.valid() {
+				r.leftOut(p, v.Version, "the platform's name cannot exist", "platform", on.String())
+				continue
+			}
+			platforms = append(platforms, platformJSON(on))
+		}
+		doc.Versions = append(doc.Versions, versionJSON{v.Version, r.protocols(p, v.Version, v.Protocols), platforms})
+	}
+	if len(doc.Versions) == 0 {
+		return nil, notFound("no version can be served")
+	}
+	slices.SortFunc(doc.Versions, func(a, b versionJSON) int {
+		return cmp.Or(semver.Compare("v"+a.Version, "v"+b.Version), strings.Compare(a.Version, b.Version))
+	})
+	return newPage(doc)
+}
+
+// packagePage encodes a package.
+func (r *Registry) packagePage(p Provider, version string, protocols []string, pkg *Package) (*page, error) {
+	if err := pkg.check(r.opener != nil); err != nil {
+		r.leftOut(p, version, err.Error(), "platform", pkg.Platform.String())
+		return nil, notFound("the package cannot be served")
+	}
+	keys := make([]signingKeyJSON, 0, len(pkg.SigningKeys))
+	for _, key := range pkg.SigningKeys {
+		if !strings.HasPrefix(strings.TrimSpace(key.ASCIIArmor), armorHeader) {
+			r.leftOut(p, version, "the signing key is not an armored public key block", "key", key.KeyID)
+			continue
+		}
+		keys = append(keys, signingKeyJSON(key))
+	}
+	sums := release.SumsName(p.Type, version)
+	held := func(u, name string) string {
+		if u == "" {
+			u = r.fileURL(p, version, name)
+		}
+		return u
+	}
+	return newPage(packageJSON{
+		Protocols:           r.protocols(p, version, protocols),
+		OS:                  pkg.OS,
+		Arch:                pkg.Arch,
+		Filename:            pkg.Filename,
+		DownloadURL:         held(pkg.URL, pkg.Filename),
+		SHASumsURL:          held(pkg.SHASumsURL, sums),
+		SHASumsSignatureURL: held(pkg.SHASumsSignatureURL, sums+".sig"),
+		SHASum:              hex.EncodeToString(pkg.SHA256[:]),
+		SigningKeys:         signingKeysJSON{keys},
+	})
+}
+
+// protocols returns those of the protocol versions that a client can parse. One
+// that it cannot makes it refuse the package.
+func (r *Registry) protocols(p Provider, version string, all []string) []string {
+	good := make([]string, 0, len(all))
+	for _, s := range all {
+		if !validProtocol(s) {
+			r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
+			continue
+		}
+		good = append(good, s)
+	}
+	return good
+}
+
+func (r *Registry) leftOut(p Provider, version, why string, args ...any) {
+	r.log.Warn("left out of an answer", append([]any{"provider", p.String(), "version", version, "reason", why}, args...)...)
+}
+
+// armorHeader begins an armored OpenPGP public key.
+const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+// maxName bounds the names in a request, in bytes. No provider, version or
+// platform comes near it.
+const maxName = 128
+
+// pathProvider returns the provider that a request names.
+func pathProvider(req *http.Request) (Provider, error) {
+	p := Provider{strings.ToLower(req.PathValue("namespace")), strings.ToLower(req.PathValue("type"))}
+	if !p.valid() {
+		return Provider{}, notFound("the provider's name cannot exist")
+	}
+	return p, nil
+}
+
+// pathRelease returns the release that a request names.
+func pathRelease(req *http.Request) (p Provider, version string, err error) {
+	if p, err = pathProvider(req); err != nil {
+		return p, "", err
+	}
+	if version = req.PathValue("version"); !validVersion(version) {
+		return p, "", notFound("the version is not a full semantic version")
+	}
+	return p, version, nil
+}
+
+// valid reports whether p can be a provider's address, in lower case. Clients
+// allow letters of any script, digits and dashes, and newer ones underscores.
+func (p Provider) valid() bool {
+	return validName(p.Namespace) && validName(p.Type)
+}
+
+func validName(s string) bool {
+	for _, r := range s {
+		ok := r == '-' || r == '_' || unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit)
+		if !ok || unicode.ToLower(r) != r {
+			return false // as is U+FFFD, which stands for bytes that are no UTF-8
+		}
+	}
+	return s != "" && len(s) <= maxName
+}
+
+// valid reports whether p can be a platform's name.
+func (p Platform) valid() bool {
+	ok := func(s string) bool {
+		for i := range len(s) {
+			if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
+				return false
+			}
+		}
+		return s != "" && len(s) <= maxName
+	}
+	return ok(p.OS) && ok(p.Arch)
+}
+
+// validVersion reports whether s is a full semantic version whose numbers the
+// clients can hold: they panic where one overflows 64 bits.
+func validVersion(s string) bool {
+	v := "v" + s
+	if len(s) > maxName || semver.Canonical(v)+semver.Build(v) != v {
+		return false
+	}
+	core, _, _ := strings.Cut(s, "+")
+	core, _, _ = strings.Cut(core, "-")
+	for n := range strings.SplitSeq(core, ".") {
+		if _, err := strconv.ParseUint(n, 10, 64); err != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// validProtocol reports whether s is a version of the plugin protocol, such as
+// "5.0".
+func validProtocol(s string) bool {
+	v := "v" + s
+	return semver.Prerelease(v) == "" && semver.Build(v) == "" && semver.IsValid(v) &&
+		validVersion(strings.TrimPrefix(semver.Canonical(v), "v"))
+}
+
+// check returns why no client can install the package, if none can. An empty
+// URL is that of a file that is held, if files are.
+func (p *Package) check(held bool) error {
+	if !p.valid() {
+		return fmt.Errorf("the platform %q %q is not in lower-case letters and digits", p.OS, p.Arch)
+	}
+	// The clients look for the name in SHA256SUMS, where white space ends it.
+	if p.Filename == "" || len(p.Filename) > 255 || strings.ContainsFunc(p.Filename, func(r rune) bool {
+		return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == '/' || r == '\\'
+	}) {
+		return fmt.Errorf("the file name %q is empty, too long, or has a character that none can have", p.Filename)
+	}
+	for _, u := range [...]struct{ name, url string }{
+		{"the zip", p.URL}, {"SHA256SUMS", p.SHASumsURL}, {"its signature", p.SHASumsSignatureURL},
+	} {
+		if u.url == "" && held {
+			continue
+		}
+		if u.url == "" {
+			return fmt.Errorf("the URL of %s is missing", u.name)
+		}
+		if at, err := url.Parse(u.url); err != nil || at.Scheme != "" && at.Scheme != "https" && at.Scheme != "http" {
+			return fmt.Errorf("the URL of %s is not an http or https one", u.name)
+		}
+	}
+	return nil
+}

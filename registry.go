@@ -1,0 +1,235 @@
+// Package rekisteri serves a private provider registry for Terraform and
+// OpenTofu.
+//
+// A [Registry] is an [http.Handler] that answers the provider registry
+// protocol from a [Backend]. [NewFSBackend] makes one of a directory tree, or
+// of any other [fs.FS]:
+//
+//	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("providers"), nil), nil)
+//	http.ListenAndServe("127.0.0.1:5000", reg)
+//
+// A backend of one's own (a bucket, a database, another registry) has two
+// methods; see [Backend].
+//
+// # Mounting
+//
+// A Registry at the root of a host serves all that the clients ask for,
+// /.well-known/terraform.json included. Below a subpath it is mounted with
+// [http.StripPrefix], and the host's root serves [Registry.Discovery]:
+//
+//	http.Handle("/tf/", http.StripPrefix("/tf", reg))
+//	http.Handle("/.well-known/terraform.json", reg.Discovery("/tf"))
+//
+// Nothing else depends on the mount: a Registry never reads the Host header or
+// X-Forwarded-* and needs no address of its own, behind whatever proxy it
+// stands.
+//
+// # Protocol
+//
+// The documents are those of Terraform's [provider registry protocol] and
+// [remote service discovery]; OpenTofu's are the same. The package knows which
+// values make a client fail, and never sends them: what a backend holds of
+// such is left out, reported in the log, and the rest is served.
+//
+// [provider registry protocol]: https://developer.hashicorp.com/terraform/internals/provider-registry-protocol
+// [remote service discovery]: https://developer.hashicorp.com/terraform/internals/remote-service-discovery
+package rekisteri
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// A Provider is the address of a provider within a registry. Both names are in
+// lower case, as clients send them.
+type Provider struct {
+	Namespace, Type string
+}
+
+// String returns the provider's address, such as "hashicorp/random".
+func (p Provider) String() string { return p.Namespace + "/" + p.Type }
+
+// A Platform is an operating system and an architecture, by Go's names for
+// them.
+type Platform struct {
+	OS, Arch string
+}
+
+// String returns the platform's name in the form that releases use for it,
+// such as "linux_amd64".
+func (p Platform) String() string { return p.OS + "_" + p.Arch }
+
+// A Listing is what there is of a provider: the answer to "versions".
+type Listing struct {
+	// Versions are the provider's versions, in any order.
+	Versions []Version
+
+	// Warnings are shown to whoever installs the provider, in the client's own
+	// output, at every init. This is how a provider or a version is deprecated.
+	Warnings []string
+}
+
+// A Version is one entry of a [Listing].
+type Version struct {
+	// Version is a full semantic version without a leading "v", such as
+	// "1.2.0" or "2.0.0-rc.1+build5".
+	Version string
+
+	// Protocols are the versions of the plugin protocol that this version of
+	// the provider speaks, such as "5.0".
+	Protocols []string
+
+	// Platforms are those that the version can be installed on.
+	Platforms []Platform
+}
+
+// A Release is one version of a provider with all that an installation needs.
+type Release struct {
+	// Protocols are the versions of the plugin protocol that this version of
+	// the provider speaks. Clients accept those of 5 and 6, and take a release
+	// that names none to be compatible.
+	Protocols []string
+
+	// Packages holds one package for each platform.
+	Packages []Package
+}
+
+// A Package is the zip of a release for one platform.
+type Package struct {
+	Platform
+
+	// Filename is the name of the zip, as it stands in SHA256SUMS.
+	Filename string
+
+	// URL, SHASumsURL and SHASumsSignatureURL are where the zip, the release's
+	// SHA256SUMS file and that file's detached signature are. They are passed
+	// on as they are; a relative one is relative to the package's own
+	// document. Clients send no credentials there.
+	//
+	// An empty one says that the backend holds the file itself. It has to be
+	// an [Opener], and the registry serves the file, under the name Filename,
+	// terraform-provider-<type>_<version>_SHA256SUMS, and that with ".sig"
+	// behind it.
+	URL                 string
+	SHASumsURL          string
+	SHASumsSignatureURL string
+
+	// SHA256 is the digest of the zip.
+	SHA256 [sha256.Size]byte
+
+	// SigningKeys are the public keys that SHA256SUMS may have been signed
+	// with. Clients try them in order, and refuse a package without any.
+	SigningKeys []SigningKey
+}
+
+// A SigningKey is an OpenPGP public key. The clients read ASCIIArmor, and
+// Terraform TrustSignature; the rest is for people.
+type SigningKey struct {
+	// KeyID is the key's long ID: 16 upper-case hexadecimal digits.
+	KeyID string
+
+	// ASCIIArmor is the armored public key block.
+	ASCIIArmor string
+
+	// TrustSignature is HashiCorp's signature of the key. It is empty for
+	// everyone who isn't a partner of theirs: Terraform refuses any other.
+	TrustSignature string
+
+	// Source and SourceURL name the key's owner.
+	Source, SourceURL string
+}
+
+// A Backend knows what a registry serves.
+//
+// Its methods may be called concurrently. Their arguments are checked and
+// canonical: the provider's names are in lower case and hold nothing but
+// letters, digits, "-" and "_", and the version is a full semantic version.
+//
+// What does not exist is reported by an error that matches [fs.ErrNotExist],
+// which clients get as a 404 and take for deleted. Every other error is an
+// outage, which they may try again: one that matches
+// [context.DeadlineExceeded] is a 504, the rest a 500. An error's text goes to
+// the log, never to the client. No method returns nil without an error.
+//
+// Whoever returns a value gives it away: neither the backend nor the registry
+// may modify it afterwards, and the backend may return the same pointer any
+// number of times. The registry leaves out what a client would choke on
+// (versions that aren't semantic versions, a platform that isn't one, ...) and
+// reports it.
+type Backend interface {
+	// Versions returns what there is of a provider.
+	Versions(ctx context.Context, p Provider) (*Listing, error)
+
+	// Release returns one version of a provider, one that Versions lists.
+	Release(ctx context.Context, p Provider, version string) (*Release, error)
+}
+
+// An Opener is a [Backend] that holds files of its releases itself.
+type Opener interface {
+	// Open opens a file of a release that the backend returned: the zip of a
+	// package without a URL, or the SHA256SUMS file or its signature where
+	// their URLs are empty. Its errors are as those of a Backend's methods.
+	// The caller closes the file.
+	//
+	// The file of a package is sent straight from the kernel where it is an
+	// [os.File].
+	Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error)
+}
+
+// Options are the settings of a [Registry]. The zero value is ready to use.
+type Options struct {
+	// Logger gets the failures of requests: those of the server as errors, all
+	// others at debug level. Nil is [slog.Default] as it is when [New] is
+	// called.
+	Logger *slog.Logger
+
+	// ExternalURL is the absolute URL that clients reach the registry's root
+	// at, such as "https://portal.example.com/tf". It makes the URLs of files
+	// that the registry serves absolute, for tools that do not resolve
+	// relative ones. Terraform and OpenTofu do: empty, the default, is right
+	// for them at any address.
+	ExternalURL string
+}
+
+// A Registry is an [http.Handler] that answers the provider registry protocol.
+// It is made by [New].
+type Registry struct {
+	backend  Backend
+	opener   Opener // the backend too; nil: it holds no files
+	log      *slog.Logger
+	mux      *http.ServeMux
+	filesURL string // the URL of the files' subtree, as a package's document refers to it
+}
+
+// New returns a Registry that serves what b knows, and the files that it holds
+// if it is an [Opener]. Nil options are the defaults. New panics if b is nil,
+// or ExternalURL is not an absolute http or https URL.
+func New(b Backend, opts *Options) *Registry {
+	if b == nil {
+		panic("rekisteri: New with a nil Backend")
+	}
+	if opts == nil {
+		opts = new(Options)
+	}
+	r := &Registry{backend: b, log: opts.Logger, mux: http.NewServeMux()}
+	r.opener, _ = b.(Opener)
+	r.filesURL = filesFromPackage
+	if opts.ExternalURL != "" {
+		u, err := url.Parse(opts.ExternalURL)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			panic(fmt.Sprintf("rekisteri: the ExternalURL %q is not an absolute http or https URL", opts.ExternalURL))
+		}
+		r.filesURL = strings.TrimSuffix(u.String(), "/") + filesPath
+	}
+	if r.log == nil {
+		r.log = slog.Default()
+	}
+	r.routes()
+	return r
+}
