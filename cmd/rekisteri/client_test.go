@@ -1,0 +1,206 @@
+package main
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+)
+
+// eachClient runs a test with every client on this machine. Where CI is set,
+// Terraform has to be there.
+func eachClient(t *testing.T, test func(t *testing.T, client string)) {
+	for _, name := range []string{"terraform", "tofu"} {
+		t.Run(name, func(t *testing.T) {
+			client, err := exec.LookPath(name)
+			switch {
+			case err == nil:
+				test(t, client)
+			case name == "terraform" && os.Getenv("CI") != "":
+				t.Fatal("there is no terraform on this machine")
+			default:
+				t.Skipf("there is no %s on this machine", name)
+			}
+		})
+	}
+}
+
+// cleanEnv returns an environment with a home of its own.
+func cleanEnv(t *testing.T, extra ...string) []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "CHECKPOINT_DISABLE=1"}
+	if runtime.GOOS == "windows" {
+		env = append(env, "SYSTEMROOT="+os.Getenv("SYSTEMROOT"), "APPDATA="+t.TempDir())
+	}
+	return append(env, extra...)
+}
+
+// A module is a fresh folder with a main.tf that requires a provider.
+func newModule(t *testing.T, source string) string {
+	dir := t.TempDir()
+	writeFile(t, filepath.Join(dir, "main.tf"), fmt.Sprintf("terraform {\n  required_providers {\n    it = { source = %q }\n  }\n}\n", source))
+	return dir
+}
+
+// hostBlock writes a client's configuration that leads a made-up host to a
+// registry, and returns the variable that names the file.
+func hostBlock(t *testing.T, registry string) string {
+	file := filepath.Join(t.TempDir(), "terraform.rc")
+	writeFile(t, file, fmt.Sprintf("host %q {\n  services = { \"providers.v1\" = %q }\n}\n", trialHost, registry+"/v1/providers/"))
+	return "TF_CLI_CONFIG_FILE=" + file
+}
+
+func writeFile(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(name), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, []byte(text), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// clientInit runs init in a module, and returns what the client says.
+func clientInit(t *testing.T, client, dir string, env []string) (string, error) {
+	cmd := exec.CommandContext(t.Context(), client, "init", "-no-color", "-input=false")
+	cmd.Dir, cmd.Env = dir, env
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// wantInstalled runs init in a module, and wants the sample's release in it,
+// signed, with every platform's hash in the lock file.
+func wantInstalled(t *testing.T, client, dir string, env []string) {
+	t.Helper()
+	out, err := clientInit(t, client, dir, env)
+	if err != nil || !strings.Contains(out, "signed, key ID 432E553E4B3B20A5") {
+		t.Fatalf("init: %v\n%s", err, out)
+	}
+	checkLock(t, dir)
+}
+
+func checkLock(t *testing.T, dir string) {
+	t.Helper()
+	lock, err := os.ReadFile(filepath.Join(dir, ".terraform.lock.hcl"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	sums, err := sample.ReadFile("sample/demo/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(sums)) {
+		if sum := "zh:" + strings.Fields(line)[0]; !strings.Contains(string(lock), sum) {
+			t.Errorf("the lock file has no %s:\n%s", sum, lock)
+		}
+	}
+}
+
+// TestClientInit has real clients install the sample's release.
+func TestClientInit(t *testing.T) {
+	eachClient(t, func(t *testing.T, client string) {
+		t.Run("http", func(t *testing.T) {
+			s := start(t)
+			wantInstalled(t, client, newModule(t, trialHost+"/demo/hello"), cleanEnv(t, hostBlock(t, s.url)))
+		})
+		t.Run("subpath", func(t *testing.T) {
+			s := start(t, "-prefix", "/portal/tf")
+			wantInstalled(t, client, newModule(t, trialHost+"/demo/hello"), cleanEnv(t, hostBlock(t, s.url)))
+		})
+		t.Run("absolute URLs", func(t *testing.T) {
+			addr := freeAddr(t)
+			s := start(t, "-prefix", "/tf", "-addr", addr, "-external-url", "http://"+addr+"/tf/")
+			wantInstalled(t, client, newModule(t, trialHost+"/demo/hello"), cleanEnv(t, hostBlock(t, s.url)))
+		})
+		for _, prefix := range []string{"", "/tf"} {
+			t.Run("https"+strings.ReplaceAll(prefix, "/", " "), func(t *testing.T) {
+				if runtime.GOOS != "linux" {
+					t.Skip("the client's trust can be set for one process on Linux only")
+				}
+				cert, key := newCertificate(t, t.TempDir())
+				s := start(t, "-prefix", prefix, "-tls-cert", cert, "-tls-key", key)
+				source := "localhost:" + s.port + "/Demo/Hello" // clients lower the case
+				wantInstalled(t, client, newModule(t, source), cleanEnv(t, "SSL_CERT_FILE="+cert))
+			})
+		}
+	})
+}
+
+// TestTrial pastes what the command prints into a shell.
+func TestTrial(t *testing.T) {
+	eachClient(t, func(t *testing.T, client string) {
+		s := start(t)
+		_, script, ok := strings.Cut(s.stdout.String(), "from here:\n")
+		if !ok {
+			t.Fatalf("the command printed %q", s.stdout.String())
+		}
+		tmp := t.TempDir()
+		bin := filepath.Join(t.TempDir(), "terraform") // whichever client it is
+		if err := os.Symlink(client, bin); err != nil {
+			t.Skip(err)
+		}
+		cmd := exec.CommandContext(t.Context(), "sh")
+		cmd.Stdin = strings.NewReader(script)
+		cmd.Env = cleanEnv(t, "TMPDIR="+tmp, "TF_CLI_ARGS=-no-color")
+		cmd.Env[0] = "PATH=" + filepath.Dir(bin) + string(filepath.ListSeparator) + os.Getenv("PATH")
+		out, err := cmd.CombinedOutput()
+		if err != nil || !bytes.Contains(out, []byte("signed, key ID 432E553E4B3B20A5")) {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		dirs, err := filepath.Glob(filepath.Join(tmp, "*", ".terraform.lock.hcl"))
+		if err != nil || len(dirs) != 1 {
+			t.Fatalf("lock files: %v %v", dirs, err)
+		}
+		checkLock(t, filepath.Dir(dirs[0]))
+	})
+}
+
+// newCertificate writes a certificate for localhost that is its own authority.
+func newCertificate(t *testing.T, dir string) (certFile, keyFile string) {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial, Subject: pkix.Name{CommonName: "localhost"}, DNSNames: []string{"localhost"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true,
+	}
+	cert, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	writeFile(t, certFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert})))
+	writeFile(t, keyFile, string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})))
+	return certFile, keyFile
+}
+
+func portOf(t *testing.T, raw string) string {
+	u, err := url.Parse(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return u.Port()
+}

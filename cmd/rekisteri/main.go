@@ -1,0 +1,196 @@
+// Command rekisteri serves a private provider registry for Terraform and
+// OpenTofu from a directory.
+//
+// Without -dir it serves a sample, and prints what to paste into a shell to
+// install a provider from it.
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"embed"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+//go:embed sample
+var sample embed.FS
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	if errors.Is(err, flag.ErrHelp) {
+		return
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "rekisteri:", err)
+		os.Exit(1)
+	}
+}
+
+// A config is what the flags say.
+type config struct {
+	addr, dir, prefix, externalURL, tlsCert, tlsKey string
+
+	check, hash bool
+	providers   []rekisteri.Provider // to check; nil: all
+}
+
+func parseFlags(args []string, stderr io.Writer) (*config, error) {
+	c := new(config)
+	flags := flag.NewFlagSet("rekisteri", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.StringVar(&c.addr, "addr", "127.0.0.1:5000", "`address` to listen on")
+	flags.StringVar(&c.dir, "dir", "", "`directory` with the providers (default: an embedded sample)")
+	flags.StringVar(&c.prefix, "prefix", "", "`path` to serve the registry below, such as /tf; discovery stays at the root")
+	flags.StringVar(&c.externalURL, "external-url", "", "absolute `URL` that clients reach the registry at, for tools that do not resolve relative ones")
+	flags.StringVar(&c.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain, read again when it changes")
+	flags.StringVar(&c.tlsKey, "tls-key", "", "`file` with the TLS key")
+	flags.BoolVar(&c.check, "check", false, "check the tree, or the providers that are named behind the flags, and exit")
+	flags.BoolVar(&c.hash, "hash", false, "with -check, compare every zip with its sum")
+	if err := flags.Parse(args); err != nil {
+		return nil, err
+	}
+	if c.hash && !c.check {
+		return nil, errors.New("-hash goes with -check")
+	}
+	for _, arg := range flags.Args() {
+		namespace, providerType, ok := strings.Cut(arg, "/")
+		if !c.check || !ok {
+			return nil, fmt.Errorf("unexpected argument %q", arg)
+		}
+		c.providers = append(c.providers, rekisteri.Provider{Namespace: namespace, Type: providerType})
+	}
+	if (c.tlsCert == "") != (c.tlsKey == "") {
+		return nil, errors.New("-tls-cert and -tls-key go together")
+	}
+	if c.prefix = strings.TrimSuffix(c.prefix, "/"); c.prefix != "" && !strings.HasPrefix(c.prefix, "/") {
+		return nil, fmt.Errorf("-prefix %s does not begin with a slash", c.prefix)
+	}
+	if c.externalURL != "" {
+		if u, err := url.Parse(c.externalURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+			return nil, fmt.Errorf("-external-url %s is not an absolute http or https URL", c.externalURL)
+		}
+	}
+	return c, nil
+}
+
+// run serves until ctx is done. It logs to stderr; stdout gets what a newcomer
+// may paste into a shell.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	c, err := parseFlags(args, stderr)
+	if err != nil {
+		return err
+	}
+	log := slog.New(slog.NewTextHandler(stderr, nil))
+
+	fsys, err := c.tree()
+	if err != nil {
+		return err
+	}
+	if c.check {
+		return check(ctx, c, fsys, stdout, stderr)
+	}
+	var tlsConfig *tls.Config
+	if c.tlsCert != "" {
+		pair := &keyPair{certFile: c.tlsCert, keyFile: c.tlsKey, log: log}
+		if err := pair.load(); err != nil {
+			return err
+		}
+		tlsConfig = &tls.Config{GetCertificate: pair.get}
+	}
+	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: log})
+	handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: log, ExternalURL: c.externalURL}), c.prefix)
+
+	ln, err := net.Listen("tcp", c.addr)
+	if err != nil {
+		return fmt.Errorf("%w; -addr takes another address", err)
+	}
+	scheme, source := "http", "the embedded sample"
+	if tlsConfig != nil {
+		scheme = "https"
+	}
+	if c.dir != "" {
+		source = c.dir
+	}
+	log.Info("listening", "url", scheme+"://"+ln.Addr().String()+c.prefix, "serving", source)
+	if tlsConfig == nil && (c.dir == "" || isTerminal(stdout)) {
+		printTrial(ctx, stdout, backend, "http://"+dialable(ln.Addr())+c.prefix+"/v1/providers/")
+	}
+	return serve(ctx, ln, tlsConfig, handler, log)
+}
+
+// tree returns the files to serve.
+func (c *config) tree() (fs.FS, error) {
+	if c.dir != "" {
+		return openDir(c.dir)
+	}
+	return fs.Sub(sample, "sample")
+}
+
+// mount returns a handler that serves the registry below prefix, and the
+// discovery document at the root.
+func mount(reg *rekisteri.Registry, prefix string) http.Handler {
+	if prefix == "" {
+		return reg
+	}
+	below := http.StripPrefix(prefix, reg)
+	root := reg.Discovery(prefix)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		// A ServeMux would redirect unclean paths.
+		if strings.HasPrefix(req.URL.Path, prefix+"/") {
+			below.ServeHTTP(w, req)
+			return
+		}
+		root.ServeHTTP(w, req)
+	})
+}
+
+// serve answers requests until ctx is done, and then waits for those that are
+// running. It closes ln.
+func serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Config, handler http.Handler, log *slog.Logger) error {
+	srv := &http.Server{
+		Handler:           handler,
+		TLSConfig:         tlsConfig,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
+		// A WriteTimeout would cut a large zip on its way to a slow client.
+	}
+	failed := make(chan error, 1)
+	go func() {
+		if tlsConfig != nil {
+			failed <- srv.ServeTLS(ln, "", "")
+		} else {
+			failed <- srv.Serve(ln)
+		}
+	}()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	log.Info("shutting down")
+	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+	defer cancel()
+	if err := srv.Shutdown(grace); err != nil {
+		return fmt.Errorf("requests were cut off: %w", srv.Close())
+	}
+	return nil
+}
