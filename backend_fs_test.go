@@ -232,7 +232,7 @@ func TestReleaseLayout(t *testing.T) {
 		{"manifest with nonsense", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`"v5"`) }, false, `the protocol "v5" does not parse`},
 		{"manifest without protocols", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest("") }, true, ""},
 		{"protocol 4 only", func(tr tree) { tr[dir200+"terraform-registry-manifest.json"] = manifest(`"4.0"`) }, false, `the protocols ["4.0"] only`},
-		{"no key", func(tr tree) { delete(tr, "acme/key.asc") }, true, "acme/hello: the key 432E553E4B3B20A5 is not in the tree, which touches version 1.0.0, 2.0.0"},
+		{"no key", func(tr tree) { delete(tr, "acme/key.asc") }, true, "acme/hello: the key 3C91E2DDC757EE2B is not in the tree, which touches version 1.0.0, 2.0.0"},
 		{"undecodable key", func(tr tree) { tr["acme/hello/bad.asc"] = "no key" }, true, "acme/hello/bad.asc: "},
 		{"key that is a directory", func(tr tree) { tr["acme/dir.asc/x"] = "" }, true, "acme/dir.asc: it is no regular file"},
 		{"a document with warnings alone", func(tr tree) { tr["acme/hello.json"] = `{"warnings": ["use another"]}` }, true, ""},
@@ -416,7 +416,7 @@ func TestPackageURLs(t *testing.T) {
 		if got.URL != base+"linux_amd64.zip" || got.Sums != base+"SHA256SUMS" || got.Sig != base+"SHA256SUMS.sig" {
 			t.Errorf("ExternalURL %q: %+v", external, got)
 		}
-		if len(got.Keys.Keys) != 1 || got.Keys.Keys[0].ID != "432E553E4B3B20A5" {
+		if len(got.Keys.Keys) != 1 || got.Keys.Keys[0].ID != "3C91E2DDC757EE2B" {
 			t.Errorf("keys: %+v", got.Keys)
 		}
 		if got.Packages != nil { // OpenTofu's own field, which gains nothing here and makes some clients panic
@@ -996,7 +996,7 @@ func TestInheritance(t *testing.T) {
 			got += "\n"
 		}
 	}
-	want := "1.0.0 a doc docsig 432E553E4B3B20A5\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n"
+	want := "1.0.0 a doc docsig 3C91E2DDC757EE2B\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
@@ -1042,5 +1042,156 @@ func TestDirectCalls(t *testing.T) {
 		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("Open(%q): %v", name, err)
 		}
+	}
+}
+
+// TestKeys looks at which keys a release is served with, the one that signed
+// it first, and at what Check says of them.
+func TestKeys(t *testing.T) {
+	gpg := func(name string) string {
+		t.Helper()
+		b, err := os.ReadFile("internal/openpgp/testdata/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	const (
+		rsa, ed25519, nistp256       = "6E37763C9448D3C1", "4E1ABAA349B90D7B", "0A4B172C0FAEE397"
+		withSubkey, extended, killed = "AEB065EBA028D784", "062FCEDAAB1068F6", "D2C10B560CCE9E11"
+	)
+	for _, test := range []struct {
+		name, signature string
+		keys            map[string]string // by the file's path
+		want            string
+		armor           string // of the first key; empty: whichever
+		problem         string
+	}{
+		{"one", "rsa.sig", map[string]string{"acme/a.asc": "rsa.asc"}, rsa, "rsa.asc", ""},
+		{"the signer first", "rsa.sig", map[string]string{"acme/a.asc": "ed25519.asc", "acme/b.asc": "rsa.asc", "acme/c.asc": "nistp256.asc"}, rsa + " " + ed25519 + " " + nistp256, "rsa.asc", ""},
+		{"Ed25519", "ed25519.sig", map[string]string{"acme/a.asc": "pair.asc"}, ed25519 + " " + rsa, "", ""},
+		{"ECDSA", "nistp256.sig", map[string]string{"acme/a.asc": "pair.asc", "acme/b.asc": "nistp256.asc"}, nistp256 + " " + rsa + " " + ed25519, "", ""},
+		{"two blocks in a file", "ed25519.sig", map[string]string{"acme/a.asc": "prose.asc"}, ed25519 + " " + rsa, "", ""},
+		{"two signers", "two.sig", map[string]string{"acme/a.asc": "nistp256.asc", "acme/b.asc": "ed25519.asc"}, ed25519 + " " + nistp256, "", ""},
+		{"the provider's before the namespace's", "nistp256.sig", map[string]string{"acme/a.asc": "rsa.asc", "acme/hello/z.asc": "ed25519.asc"}, ed25519 + " " + rsa, "",
+			"acme/hello: the key " + nistp256 + " is not in the tree, which touches version 1.0.0"},
+		{"a subkey", "subkey.sig", map[string]string{"acme/a.asc": "rsa.asc", "acme/b.asc": "subkey.asc"}, withSubkey + " " + rsa, "", ""},
+		{"twice: the later expiry", "extended.sig", map[string]string{"acme/a.asc": "extended-before.asc", "acme/b.asc": "extended.asc"}, extended, "extended.asc", ""},
+		{"twice, the other way round", "extended.sig", map[string]string{"acme/a.asc": "extended.asc", "acme/b.asc": "extended-before.asc"}, extended, "extended.asc", ""},
+		{"twice: never expires latest", "extended.sig", map[string]string{"acme/a.asc": "extended.asc", "acme/b.asc": "extended-for-ever.asc"}, extended, "extended-for-ever.asc", ""},
+		{"an expired key", "extended.sig", map[string]string{"acme/a.asc": "extended-before.asc"}, extended, "", "acme/a.asc: the key " + extended + " has expired on 2024-03-01, which touches version 1.0.0"},
+		{"a revoked key", "revoked.sig", map[string]string{"acme/a.asc": "revoked.asc"}, killed, "", "acme/a.asc: the key " + killed + " is revoked"},
+		{"an expired signature", "rsa-expiring.sig", map[string]string{"acme/a.asc": "rsa.asc"}, rsa, "", "SHA256SUMS.sig: the signature has expired on 2024-07-01"},
+		{"no keys", "rsa.sig", nil, "", "", "the key " + rsa + " is not in the tree"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			tr := newTree(t, "1.0.0")
+			delete(tr, "acme/key.asc")
+			tr["acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS.sig"] = gpg(test.signature)
+			for at, name := range test.keys {
+				tr[at] = gpg(name)
+			}
+			b := newBackend(t, tr.mapFS())
+			rel, err := b.Release(t.Context(), acmeHello, "1.0.0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for _, key := range rel.Packages[0].SigningKeys {
+				got = append(got, key.KeyID)
+			}
+			if g := strings.Join(got, " "); g != test.want {
+				t.Errorf("keys %s, want %s", g, test.want)
+			}
+			if test.armor != "" && rel.Packages[0].SigningKeys[0].ASCIIArmor != gpg(test.armor) {
+				t.Errorf("the first key's armor is not that of %s", test.armor)
+			}
+			if text := checkText(t, b, nil); test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
+				t.Errorf("Check says %s, want %q", text, test.problem)
+			}
+		})
+	}
+}
+
+// TestKeyExpires lets a key expire while nothing changes in the tree.
+func TestKeyExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) { // whose time begins in 2000
+		tr := newTree(t, "1.0.0")
+		for to, from := range map[string]string{"acme/key.asc": "extended-before.asc", "acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS.sig": "extended.sig"} {
+			b, err := os.ReadFile("internal/openpgp/testdata/" + from)
+			if err != nil {
+				t.Fatal(err)
+			}
+			tr[to] = string(b)
+		}
+		var log bytes.Buffer
+		b := rekisteri.NewFSBackend(newLiveFS(tr), &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		versionsOf(t, b)
+		if log.Len() > 0 {
+			t.Errorf("before it expires, the log says %s", log.String())
+		}
+		time.Sleep(time.Until(time.Date(2024, 3, 1, 0, 0, 1, 0, time.UTC)))
+		versionsOf(t, b)
+		if !strings.Contains(log.String(), "has expired on 2024-03-01") {
+			t.Errorf("after it has expired, the log says %s", log.String())
+		}
+	})
+}
+
+// A counting is a ResponseWriter that counts what it gets, and how.
+type counting struct {
+	http.ResponseWriter
+	n        int64
+	fromFile bool
+}
+
+func (c *counting) Write(b []byte) (int, error) {
+	c.n += int64(len(b))
+	return len(b), nil
+}
+
+func (c *counting) ReadFrom(r io.Reader) (int64, error) {
+	limited, ok := r.(*io.LimitedReader) // what a TCP connection sends from the kernel
+	if ok {
+		_, c.fromFile = limited.R.(*os.File)
+	}
+	n, err := io.Copy(io.Discard, r)
+	c.n += n
+	return n, err
+}
+
+// TestLargeZip serves a zip that would be noticed in memory, and hands the
+// connection the file itself.
+func TestLargeZip(t *testing.T) {
+	const size = 256 << 20
+	dir := t.TempDir()
+	tr := newTree(t, "1.0.0")
+	tr.write(t, dir)
+	name := "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+	f, err := os.Create(filepath.Join(dir, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte(tr[name]), size); err != nil { // a zip may begin with anything
+		t.Fatal(err)
+	}
+	f.Close()
+	reg := newFSRegistry(t, rootFS(t, dir))
+	req := httptest.NewRequest("GET", "/files/"+name, nil)
+	reg.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("HEAD", "/files/"+name, nil))
+
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	w := &counting{ResponseWriter: httptest.NewRecorder()}
+	reg.ServeHTTP(w, req)
+	runtime.ReadMemStats(&after)
+	if w.n != size+int64(len(tr[name])) {
+		t.Errorf("%d bytes were sent", w.n)
+	}
+	if !w.fromFile {
+		t.Error("the connection did not get the file")
+	}
+	if n := after.TotalAlloc - before.TotalAlloc; n > size/16 {
+		t.Errorf("%d bytes were allocated for it", n)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
+	"io/fs"
 	"math/big"
 	"net/url"
 	"os"
@@ -85,7 +86,7 @@ func clientInit(t *testing.T, client, dir string, env []string) (string, error) 
 func wantInstalled(t *testing.T, client, dir string, env []string) {
 	t.Helper()
 	out, err := clientInit(t, client, dir, env)
-	if err != nil || !strings.Contains(out, "signed, key ID 432E553E4B3B20A5") {
+	if err != nil || !strings.Contains(out, "signed, key ID 3C91E2DDC757EE2B") {
 		t.Fatalf("init: %v\n%s", err, out)
 	}
 	checkLock(t, dir)
@@ -156,7 +157,7 @@ func TestTrial(t *testing.T) {
 		cmd.Env = cleanEnv(t, "TMPDIR="+tmp, "TF_CLI_ARGS=-no-color")
 		cmd.Env[0] = "PATH=" + filepath.Dir(bin) + string(filepath.ListSeparator) + os.Getenv("PATH")
 		out, err := cmd.CombinedOutput()
-		if err != nil || !bytes.Contains(out, []byte("signed, key ID 432E553E4B3B20A5")) {
+		if err != nil || !bytes.Contains(out, []byte("signed, key ID 3C91E2DDC757EE2B")) {
 			t.Fatalf("%v\n%s", err, out)
 		}
 		dirs, err := filepath.Glob(filepath.Join(tmp, "*", ".terraform.lock.hcl"))
@@ -203,4 +204,61 @@ func portOf(t *testing.T, raw string) string {
 		t.Fatal(err)
 	}
 	return u.Port()
+}
+
+// TestDist copies what the release tool writes, clutter and all and without
+// the manifest that SHA256SUMS names, and adds a key.
+func TestDist(t *testing.T) {
+	eachClient(t, func(t *testing.T, client string) {
+		dir := t.TempDir()
+		release := filepath.Join(dir, "acme", "hello", "1.0.0")
+		files, err := fs.Sub(sample, "sample/demo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.CopyFS(filepath.Join(dir, "acme"), files); err != nil { // demo.asc comes along
+			t.Fatal(err)
+		}
+		for name, text := range map[string]string{
+			"CHANGELOG.md": "", "artifacts.json": "[]", "config.yaml": "version: 2", "digests.txt": "", "metadata.json": "{}",
+			"terraform-provider-hello_linux_amd64_v1/terraform-provider-hello_v1.0.0": "\x7fELF",
+		} {
+			writeFile(t, filepath.Join(release, name), text)
+		}
+		s := start(t, "-dir", dir)
+		wantInstalled(t, client, newModule(t, trialHost+"/acme/hello"), cleanEnv(t, hostBlock(t, s.url)))
+		for _, name := range []string{"artifacts.json", "metadata.json", "config.yaml", "terraform-provider-hello_1.0.0_manifest.json"} {
+			if code, _ := fetch(t, s.url+"/files/acme/hello/1.0.0/"+name); code != 404 {
+				t.Errorf("%s is served: %d", name, code)
+			}
+		}
+
+		// A mirror asks for each zip with HEAD before GET.
+		mirror := t.TempDir()
+		module := newModule(t, trialHost+"/acme/hello")
+		cmd := exec.CommandContext(t.Context(), client, "providers", "mirror", "-platform=windows_arm64", "-platform=linux_amd64", mirror)
+		cmd.Dir, cmd.Env = module, cleanEnv(t, hostBlock(t, s.url))
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("providers mirror: %v\n%s", err, out)
+		}
+		if zips, _ := filepath.Glob(filepath.Join(mirror, trialHost, "acme", "hello", "*.zip")); len(zips) != 2 {
+			t.Errorf("the mirror has %q", zips)
+		}
+
+		// A zip with other bytes than its sum is the client's to refuse.
+		tampered := "terraform-provider-hello_1.0.0_" + runtime.GOOS + "_" + runtime.GOARCH + ".zip"
+		other := "terraform-provider-hello_1.0.0_windows_386.zip"
+		if err := os.Rename(filepath.Join(release, tampered), filepath.Join(release, other)); err != nil {
+			t.Fatal(err)
+		}
+		b, err := sample.ReadFile("sample/demo/hello/1.0.0/terraform-provider-hello_1.0.0_windows_amd64.zip")
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, filepath.Join(release, tampered), string(b))
+		s = start(t, "-dir", dir)
+		if out, err := clientInit(t, client, newModule(t, trialHost+"/acme/hello"), cleanEnv(t, hostBlock(t, s.url))); err == nil || !strings.Contains(out, "checksum") {
+			t.Errorf("a tampered zip: %v\n%s", err, out)
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
@@ -319,4 +320,67 @@ func serial(t *testing.T, s *running) string {
 	}
 	defer conn.Close()
 	return conn.ConnectionState().PeerCertificates[0].SerialNumber.String()
+}
+
+// TestCheck checks trees.
+func TestCheck(t *testing.T) {
+	dir := t.TempDir()
+	files, err := fs.Sub(sample, "sample")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(dir, files); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, filepath.Join(dir, "acme", "bad.json"), "{")
+	writeFile(t, filepath.Join(dir, "demo", "hello", "2.0.0", "README"), "")
+	zip := filepath.Join(dir, "demo", "hello", "1.0.0", "terraform-provider-hello_1.0.0_linux_amd64.zip")
+	b, err := os.ReadFile(zip)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[50] ^= 1
+	if err := os.Chmod(zip, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	writeFile(t, zip, string(b))
+	const sum, bad, empty = "linux_amd64.zip: it has another sum", "acme/bad.json: it is no metadata document", "demo/hello/2.0.0: there is no SHA256SUMS"
+	for _, test := range []struct {
+		args []string
+		want []string // parts of what it prints, in order
+		ok   bool
+	}{
+		{[]string{"-check"}, []string{"2 providers checked, 0 problems"}, true},
+		{[]string{"-check", "-hash"}, []string{"2 providers checked, 0 problems"}, true},
+		{[]string{"-check", "-dir", dir}, []string{bad, empty, "3 providers checked, 2 problems"}, false},
+		{[]string{"-check", "-hash", "-dir", dir}, []string{bad, empty, sum, "3 providers checked, 3 problems"}, false},
+		{[]string{"-check", "-dir", dir, "hashicorp/random"}, []string{"1 providers checked, 0 problems"}, true},
+		{[]string{"-check", "-hash", "-dir", dir, "hashicorp/random", "demo/hello"}, []string{empty, sum, "2 providers checked, 2 problems"}, false},
+		{[]string{"-check", "-dir", dir, "acme/nothing"}, []string{"acme/nothing: there is no such provider"}, false},
+		{[]string{"-check", "-dir", dir, "../demo"}, []string{"../demo: no client can ask for such a name"}, false},
+		{[]string{"-check", "-dir", t.TempDir()}, []string{"0 providers checked, 0 problems"}, true},
+	} {
+		var out buffer
+		err := run(t.Context(), test.args, &out, io.Discard)
+		if test.ok != (err == nil) {
+			t.Errorf("%q ended with %v", test.args, err)
+		}
+		rest, ok := out.String(), true
+		for _, part := range test.want {
+			if _, rest, ok = strings.Cut(rest, part); !ok {
+				t.Errorf("%q printed\n%swithout %q", test.args, out.String(), part)
+				break
+			}
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := run(ctx, []string{"-check", "-hash"}, io.Discard, io.Discard); !errors.Is(err, context.Canceled) {
+		t.Errorf("a check that is cut short ended with %v", err)
+	}
+	for _, args := range [][]string{{"-hash"}, {"demo/hello"}, {"-check", "demo"}} {
+		if err := run(t.Context(), args, io.Discard, io.Discard); err == nil {
+			t.Errorf("%q ended well", args)
+		}
+	}
 }

@@ -23,6 +23,10 @@ mv "$tmp"/*.zip "hello/$version/"
 
 sums=terraform-provider-hello_${version}_SHA256SUMS
 (cd "hello/$version" && sha256sum -- *.zip >"$sums")
+# The release tool sums the manifest under the name that it is uploaded by, and
+# leaves it where it is.
+printf '{"version": 1, "metadata": {"protocol_versions": ["5.0"]}}\n' | sha256sum |
+	sed "s/-$/terraform-provider-hello_${version}_manifest.json/" >>"hello/$version/$sums"
 gpg --batch --quiet --passphrase '' --quick-generate-key 'rekisteri sample' ed25519 sign never
 gpg --batch --quiet --detach-sign "hello/$version/$sums"
 gpg --batch --quiet --armor --export >demo.asc
