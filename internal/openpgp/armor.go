@@ -73,9 +73,9 @@ func readBlock(lines []string) (keys []Key, errs []error) {
 	case kind == "PRIVATE KEY BLOCK":
 		return nil, []error{errPrivate}
 	case kind != "PUBLIC KEY BLOCK":
-		return nil, []error{fmt.Errorf("a PGP %s, not a PGP PUBLIC KEY BLOCK", kind)}
+		return nil, []error{fmt.Errorf("armor of type %q, not a public key block", "PGP "+kind)}
 	case end != kind:
-		return nil, []error{fmt.Errorf("armor of a PGP %s ends as a PGP %s", kind, end)}
+		return nil, []error{fmt.Errorf("armor of type %q ends as %q", "PGP "+kind, "PGP "+end)}
 	}
 
 	// Space around a line and lines longer than RFC 4880 has them are what mail and web

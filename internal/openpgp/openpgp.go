@@ -56,8 +56,8 @@ var ErrArmored = errors.New("signature is armored, and clients read only the bin
 // Clients go by the first of them whose issuer is among their keys.
 //
 // Signatures of a version or an algorithm that clients do not know they pass over, and
-// so does ReadSignatures; a file of no others is an error. So is anything in the file at which a client
-// may stop, and a signature that it refuses whatever the key.
+// so does ReadSignatures; a file of no others is an error. So is anything in the file at
+// which a client may stop, and a signature that it refuses whatever the key.
 func ReadSignatures(b []byte) ([]Signature, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP ")) {
 		return nil, ErrArmored
@@ -448,8 +448,8 @@ func parseSignature(body []byte, embedded bool) (signature, error) {
 	return s, nil
 }
 
-// readSubpacket adds to s what a subpacket says (RFC 9580, section 5.2.3.7). What is not hashed
-// counts only where it is no claim of the signer's.
+// readSubpacket adds to s what a subpacket says (RFC 9580, section 5.2.3.7). Of what is not
+// hashed clients look at the issuer and at an embedded signature only.
 func (s *signature) readSubpacket(sp []byte, hashed, embedded bool) error {
 	if len(sp) == 0 {
 		return errors.New("signature with a subpacket that is cut short")
