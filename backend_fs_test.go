@@ -438,6 +438,7 @@ func TestPackageURLs(t *testing.T) {
 // TestWriteTimeout downloads a zip for five times as long as the server allows
 // a response to take.
 func TestWriteTimeout(t *testing.T) {
+	t.Parallel()
 	const size = 8 << 20
 	dir := t.TempDir()
 	tr := newTree(t, "1.0.0")
@@ -768,6 +769,7 @@ func TestHang(t *testing.T) {
 // TestCopy copies a release file by file, and each in parts, while a client
 // polls: it is seen whole or not at all.
 func TestCopy(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	newTree(t, "1.0.0").write(t, dir)
 	b := newBackend(t, rootFS(t, dir))
@@ -823,6 +825,7 @@ func TestCopy(t *testing.T) {
 // TestReplaced replaces a document by another of the same size and time, as
 // rsync -a does.
 func TestReplaced(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	tree{"acme/hello.json": documentOf("1.0.0")}.write(t, dir)
 	name := filepath.Join(dir, "acme", "hello.json")

@@ -2,13 +2,17 @@ package rekisteri_test
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"io/fs"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
+	"strings"
 
 	"github.com/rekisteri/rekisteri"
 )
@@ -45,6 +49,86 @@ func ExampleRegistry_Discovery() {
 	// Output:
 	// {"providers.v1":"/tf/v1/providers/"}
 	// {"versions":[{"version":"2.0.0","protocols":["4.0","5.1"],"platforms":[{"os":"linux","arch":"amd64"}]}]}
+}
+
+// A private registry in a service that has sessions of its own, with rules for
+// each namespace.
+func ExampleOptions_authorize() {
+	teams := map[string]string{"session-1": "demo"} // whose session may read which namespace
+	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("cmd/rekisteri/sample"), nil), &rekisteri.Options{
+		Authorize: func(req *http.Request, p rekisteri.Provider) error {
+			session := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+			namespace, ok := teams[session]
+			switch {
+			case !ok:
+				return rekisteri.ErrUnauthenticated
+			case namespace != p.Namespace:
+				return fs.ErrPermission
+			}
+			return nil
+		},
+		LinkKeys: [][32]byte{sha256.Sum256([]byte("32 random bytes, the same for all replicas"))},
+	})
+
+	for _, session := range []string{"session-1", "session-2"} {
+		for _, provider := range []string{"demo/hello", "hashicorp/random"} {
+			req := httptest.NewRequest("GET", "/v1/providers/"+provider+"/versions", nil)
+			req.Header.Set("Authorization", "Bearer "+session)
+			w := httptest.NewRecorder()
+			reg.ServeHTTP(w, req)
+			fmt.Println(session, provider, w.Code)
+		}
+	}
+	// Output:
+	// session-1 demo/hello 200
+	// session-1 hashicorp/random 403
+	// session-2 demo/hello 401
+	// session-2 hashicorp/random 401
+}
+
+// A service that protects /v1/ with a middleware that it has already. The link
+// keys close /files/: clients send no credentials there, and what they have
+// are the links in a document that the middleware let through.
+func ExampleOptions_linkKeys() {
+	requireToken := func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			if req.Header.Get("Authorization") != "Bearer let-me-in" {
+				w.Header().Set("WWW-Authenticate", "Bearer")
+				http.Error(w, "Unauthorized", http.StatusUnauthorized)
+				return
+			}
+			next.ServeHTTP(w, req)
+		})
+	}
+	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("cmd/rekisteri/sample"), nil), &rekisteri.Options{
+		LinkKeys: [][32]byte{sha256.Sum256([]byte("32 random bytes, the same for all replicas"))},
+	})
+	mux := http.NewServeMux()
+	mux.Handle("/tf/v1/", requireToken(http.StripPrefix("/tf", reg)))
+	mux.Handle("/tf/files/", http.StripPrefix("/tf", reg))
+	mux.Handle("/.well-known/terraform.json", reg.Discovery("/tf"))
+
+	ask := func(target, token string) *httptest.ResponseRecorder {
+		req := httptest.NewRequest("GET", target, nil)
+		req.Header.Set("Authorization", token)
+		w := httptest.NewRecorder()
+		mux.ServeHTTP(w, req)
+		return w
+	}
+	const document = "/tf/v1/providers/demo/hello/1.0.0/download/linux/amd64"
+	fmt.Println("without a token:", ask(document, "").Code)
+	var pkg struct {
+		URL string `json:"download_url"`
+	}
+	json.NewDecoder(ask(document, "Bearer let-me-in").Body).Decode(&pkg)
+	base, _ := url.Parse(document)
+	link, _ := base.Parse(pkg.URL)
+	fmt.Println("the zip, by its link:", ask(link.String(), "").Code)
+	fmt.Println("the zip, without it:", ask(link.Path, "").Code)
+	// Output:
+	// without a token: 401
+	// the zip, by its link: 200
+	// the zip, without it: 403
 }
 
 // A memory is a backend that holds what it knows of its providers.

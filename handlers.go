@@ -39,10 +39,10 @@ const (
 
 func (r *Registry) routes() {
 	r.mux.Handle(discoveryPath, r.Discovery(""))
-	r.mux.Handle(providersPath+"{namespace}/{type}/versions", r.document(r.versions))
-	r.mux.Handle(providersPath+"{namespace}/{type}/{version}/download/{os}/{arch}", r.document(r.download))
+	r.mux.Handle(providersPath+"{namespace}/{type}/versions", r.document(r.pagesCache, r.versions))
+	r.mux.Handle(providersPath+"{namespace}/{type}/{version}/download/{os}/{arch}", r.document(r.pagesCache, r.download))
 	r.mux.Handle(filesPath+"{namespace}/{type}/{version}/{name}", r.handler(r.file))
-	r.mux.Handle("/", r.document(func(*http.Request) (*page, error) { return nil, notFound("no such route") }))
+	r.mux.Handle("/", r.handler(func(http.ResponseWriter, *http.Request) error { return notFound("no such route") }))
 }
 
 // ServeHTTP answers a request of the protocol.
@@ -61,11 +61,22 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 // the root itself. The handler answers no other path.
 //
 // A host that has a discovery document already adds the entry of this one,
-// "providers.v1", to its own.
+// "providers.v1", to its own, or has the registry serve the others as
+// [Options.Services].
 func (r *Registry) Discovery(prefix string) http.Handler {
 	at := url.URL{Path: path.Join("/", prefix, providersPath) + "/"}
-	doc := mustPage(map[string]string{"providers.v1": at.EscapedPath()})
-	return r.document(func(req *http.Request) (*page, error) {
+	services := map[string]any{"providers.v1": at.EscapedPath()}
+	for name, service := range r.services {
+		if _, ok := services[name]; ok {
+			panic("rekisteri: Services has " + name)
+		}
+		services[name] = service
+	}
+	doc, err := newPage(services)
+	if err != nil {
+		panic("rekisteri: Services cannot be encoded: " + err.Error())
+	}
+	return r.document("no-cache", func(req *http.Request) (*page, error) {
 		if req.URL.Path != discoveryPath {
 			return nil, notFound("no such route")
 		}
@@ -75,7 +86,7 @@ func (r *Registry) Discovery(prefix string) http.Handler {
 
 // versions answers what there is of a provider.
 func (r *Registry) versions(req *http.Request) (*page, error) {
-	p, err := pathProvider(req)
+	p, err := r.provider(req)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +102,11 @@ func (r *Registry) versions(req *http.Request) (*page, error) {
 
 // download answers where the package of a release for one platform is.
 func (r *Registry) download(req *http.Request) (*page, error) {
-	p, version, err := pathRelease(req)
+	p, err := r.provider(req)
+	if err != nil {
+		return nil, err
+	}
+	version, err := pathVersion(req)
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +128,24 @@ func (r *Registry) download(req *http.Request) (*page, error) {
 // file serves a file of a release that the backend holds: one that a package's
 // document leads to, and no other.
 func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
-	p, version, err := pathRelease(req)
+	p, name := Provider{req.PathValue("namespace"), req.PathValue("type")}, req.PathValue("name")
+	if !p.valid() { // a link has no upper case
+		return notFound("the provider's name cannot exist")
+	}
+	version, err := pathVersion(req)
 	if err != nil {
 		return err
 	}
 	if r.opener == nil {
 		return notFound("the backend holds no files")
 	}
+	if err := r.links.check(req, p, version, name, time.Now()); err != nil {
+		return err
+	}
 	rel, err := r.release(req.Context(), p, version)
 	if err != nil {
 		return err
 	}
-	name := req.PathValue("name")
 	sums := release.SumsName(p.Type, version)
 	var contentType string
 	var digest *[sha256.Size]byte
@@ -157,7 +178,7 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", "no-cache")
+	h.Set("Cache-Control", r.filesCache)
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
 	http.ServeContent(&patientWriter{ResponseWriter: w}, req, "", time.Time{}, f)
 	return nil
@@ -176,9 +197,13 @@ func digestOf(f io.ReadSeeker) (*[sha256.Size]byte, error) {
 }
 
 // fileURL returns the URL of a file that the backend holds, for the document
-// of its package.
-func (r *Registry) fileURL(p Provider, version, name string) string {
-	return r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/" + url.PathEscape(name)
+// of its package, signed where links are.
+func (r *Registry) fileURL(p Provider, version, name string, expires int64) string {
+	u := r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/" + url.PathEscape(name)
+	if r.links != nil {
+		u += r.links.query(p, version, name, expires)
+	}
+	return u
 }
 
 // release returns what the backend holds of a release.
@@ -191,7 +216,7 @@ func (r *Registry) release(ctx context.Context, p Provider, version string) (*Re
 }
 
 // document adapts a function that makes a page of a request to a handler.
-func (r *Registry) document(answer func(*http.Request) (*page, error)) http.Handler {
+func (r *Registry) document(cacheControl string, answer func(*http.Request) (*page, error)) http.Handler {
 	return r.handler(func(w http.ResponseWriter, req *http.Request) error {
 		p, err := answer(req)
 		if err != nil {
@@ -199,7 +224,7 @@ func (r *Registry) document(answer func(*http.Request) (*page, error)) http.Hand
 		}
 		h := w.Header()
 		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", "no-cache")
+		h.Set("Cache-Control", cacheControl)
 		h.Set("ETag", p.etag)
 		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(p.body))
 		return nil
@@ -300,8 +325,11 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	h.Set("Content-Length", strconv.Itoa(len(body)))
-	if code == http.StatusMethodNotAllowed {
+	switch code {
+	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
+	case http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(code)
 	w.Write(body)
@@ -322,15 +350,6 @@ func newPage(v any) (*page, error) {
 	}
 	sum := sha256.Sum256(buf.Bytes())
 	return &page{buf.Bytes(), `"` + hex.EncodeToString(sum[:16]) + `"`}, nil
-}
-
-// mustPage is newPage for what cannot fail to be encoded.
-func mustPage(v any) *page {
-	p, err := newPage(v)
-	if err != nil {
-		panic(err)
-	}
-	return p
 }
 
 // The documents of the protocol. A list is never null in them: clients differ
@@ -422,9 +441,13 @@ func (r *Registry) packagePage(p Provider, version string, protocols []string, p
 		keys = append(keys, signingKeyJSON(key))
 	}
 	sums := release.SumsName(p.Type, version)
+	expires := int64(0)
+	if r.links != nil {
+		expires = r.links.expiry(time.Now())
+	}
 	held := func(u, name string) string {
 		if u == "" {
-			u = r.fileURL(p, version, name)
+			u = r.fileURL(p, version, name, expires)
 		}
 		return u
 	}
@@ -466,24 +489,38 @@ const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 // platform comes near it.
 const maxName = 128
 
-// pathProvider returns the provider that a request names.
-func pathProvider(req *http.Request) (Provider, error) {
+// provider returns the provider that a request names, and may see.
+func (r *Registry) provider(req *http.Request) (Provider, error) {
 	p := Provider{strings.ToLower(req.PathValue("namespace")), strings.ToLower(req.PathValue("type"))}
 	if !p.valid() {
 		return Provider{}, notFound("the provider's name cannot exist")
 	}
-	return p, nil
+	if r.authorize == nil {
+		return p, nil
+	}
+	err := r.authorize(req, p)
+	if err == nil {
+		return p, nil
+	}
+	reason := "not authorized for " + p.String() + ": " + err.Error()
+	switch {
+	case errors.Is(err, ErrUnauthenticated):
+		return Provider{}, &refusal{http.StatusUnauthorized, reason}
+	case errors.Is(err, fs.ErrPermission):
+		return Provider{}, &refusal{http.StatusForbidden, reason}
+	case errors.Is(err, fs.ErrNotExist):
+		return Provider{}, notFound(reason)
+	}
+	return Provider{}, fmt.Errorf("cannot tell who may see %v: %w", p, err)
 }
 
-// pathRelease returns the release that a request names.
-func pathRelease(req *http.Request) (p Provider, version string, err error) {
-	if p, err = pathProvider(req); err != nil {
-		return p, "", err
+// pathVersion returns the version that a request names.
+func pathVersion(req *http.Request) (string, error) {
+	version := req.PathValue("version")
+	if !validVersion(version) {
+		return "", notFound("the version is not a full semantic version")
 	}
-	if version = req.PathValue("version"); !validVersion(version) {
-		return p, "", notFound("the version is not a full semantic version")
-	}
-	return p, version, nil
+	return version, nil
 }
 
 // valid reports whether p can be a provider's address, in lower case. Clients

@@ -38,12 +38,14 @@ package rekisteri
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 )
 
 // A Provider is the address of a provider within a registry. Both names are in
@@ -195,7 +197,46 @@ type Options struct {
 	// relative ones. Terraform and OpenTofu do: empty, the default, is right
 	// for them at any address.
 	ExternalURL string
+
+	// Authorize decides who may see a provider. It is asked before the
+	// backend, so that a refusal tells nothing of what exists. Nil, as the
+	// function or as its result, lets in. An error that matches
+	// [ErrUnauthenticated] is answered with 401, [fs.ErrPermission] with 403,
+	// and [fs.ErrNotExist] with 404; any other is a failure, as a backend's
+	// is. The error's text goes to the log.
+	//
+	// Clients send a bearer token for the registry's host, if they have one,
+	// and never to the files of a release. Those are protected by signed
+	// links, which only a document that Authorize let through has. The
+	// discovery document is public.
+	Authorize func(*http.Request, Provider) error
+
+	// LinkKeys are the secrets that links to files are signed with: random
+	// bytes, the same for all replicas of a registry. The first signs, and all
+	// are accepted, so that a key can be rotated: add the new one behind the
+	// old one everywhere, then move it to the front, and drop the old one when
+	// the links that it has signed have expired.
+	//
+	// Without a key, links are not signed and the files are open to everyone,
+	// unless Authorize is set: then a random key is made up, and links end
+	// with the process. A key without Authorize is for those who protect
+	// /v1/providers/ themselves, before the registry.
+	LinkKeys [][32]byte
+
+	// LinkTTL is how long a signed link lasts at least; at most it lasts half as
+	// long again. It is checked when a request begins, so that a long download ends
+	// in peace. Zero is an hour.
+	LinkTTL time.Duration
+
+	// Services are other entries of the discovery document, such as
+	// "login.v1" or "modules.v1", with which another server does its part for
+	// the same host. They are encoded as JSON.
+	Services map[string]any
 }
+
+// ErrUnauthenticated is what an error of [Options.Authorize] matches where a
+// request has no credentials, or wrong ones.
+var ErrUnauthenticated = errors.New("unauthenticated")
 
 // A Registry is an [http.Handler] that answers the provider registry protocol.
 // It is made by [New].
@@ -205,11 +246,18 @@ type Registry struct {
 	log      *slog.Logger
 	mux      *http.ServeMux
 	filesURL string // the URL of the files' subtree, as a package's document refers to it
+
+	authorize  func(*http.Request, Provider) error // nil: everyone may see everything
+	links      *links                              // nil: files are open to everyone
+	services   map[string]any
+	pagesCache string // the Cache-Control of documents
+	filesCache string // and of files
 }
 
 // New returns a Registry that serves what b knows, and the files that it holds
 // if it is an [Opener]. Nil options are the defaults. New panics if b is nil,
-// or ExternalURL is not an absolute http or https URL.
+// ExternalURL is not an absolute http or https URL, a link key is all zeros,
+// LinkTTL is negative, or Services cannot be encoded or has "providers.v1".
 func New(b Backend, opts *Options) *Registry {
 	if b == nil {
 		panic("rekisteri: New with a nil Backend")
@@ -229,6 +277,17 @@ func New(b Backend, opts *Options) *Registry {
 	}
 	if r.log == nil {
 		r.log = slog.Default()
+	}
+	r.authorize, r.services = opts.Authorize, opts.Services
+	r.pagesCache, r.filesCache = "no-cache", "no-cache"
+	var random bool
+	if r.links, random = newLinks(opts); r.links != nil {
+		// The request for a file has no Authorization header that would keep a
+		// shared cache from it.
+		r.pagesCache, r.filesCache = "private, no-store", "private, no-cache"
+	}
+	if random && r.opener != nil {
+		r.log.Warn("links to files are signed with a key of this process: they end with it, and replicas need one that they share")
 	}
 	r.routes()
 	return r

@@ -5,12 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
 	"io/fs"
 	"math/big"
+	"net/http"
 	"net/url"
 	"os"
 	"os/exec"
@@ -19,6 +21,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 )
 
 // eachClient runs a test with every client on this machine. Where CI is set,
@@ -259,6 +262,86 @@ func TestDist(t *testing.T) {
 		s = start(t, "-dir", dir)
 		if out, err := clientInit(t, client, newModule(t, trialHost+"/acme/hello"), cleanEnv(t, hostBlock(t, s.url))); err == nil || !strings.Contains(out, "checksum") {
 			t.Errorf("a tampered zip: %v\n%s", err, out)
+		}
+	})
+}
+
+// TestPrivate has clients with and without credentials ask a private registry.
+func TestPrivate(t *testing.T) {
+	const good, other = "tok-for-demo", "tok-for-others"
+	tokens := filepath.Join(t.TempDir(), "tokens")
+	writeFile(t, tokens, fmt.Sprintf("%x demo\n%x others # not demo\n", sha256.Sum256([]byte(good)), sha256.Sum256([]byte(other))))
+	linkKey := filepath.Join(t.TempDir(), "link-key")
+	writeFile(t, linkKey, strings.Repeat("0a", 32)+"\n")
+	for _, name := range []string{tokens, linkKey} {
+		if err := os.Chmod(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eachClient(t, func(t *testing.T, client string) {
+		s := start(t, "-tokens", tokens, "-link-key", linkKey, "-debug")
+		source := trialHost + "/demo/hello"
+		credentials := hostBlock(t, s.url)
+		rc, err := os.ReadFile(strings.TrimPrefix(credentials, "TF_CLI_CONFIG_FILE="))
+		if err != nil {
+			t.Fatal(err)
+		}
+		writeFile(t, strings.TrimPrefix(credentials, "TF_CLI_CONFIG_FILE="), fmt.Sprintf("%s\ncredentials %q {\n  token = %q\n}\n", rc, trialHost, good))
+		wantInstalled(t, client, newModule(t, source), cleanEnv(t, credentials))
+		host := hostBlock(t, s.url)
+		token := "TF_TOKEN_" + strings.ReplaceAll(trialHost, ".", "_") + "="
+		wantInstalled(t, client, newModule(t, source), cleanEnv(t, host, token+good))
+
+		for extra, want := range map[string]string{
+			"":              "requires authentication credentials",
+			token + "wrong": "rejected the given authentication credentials",
+			token + other:   "rejected the given authentication credentials",
+		} {
+			out, err := clientInit(t, client, newModule(t, source), cleanEnv(t, host, extra))
+			if words := strings.Join(strings.FieldsFunc(out, func(r rune) bool { return r == '│' || unicode.IsSpace(r) }), " "); err == nil || !strings.Contains(words, want) {
+				t.Errorf("with %q: %v\n%s\nwant %q", extra, err, out, want)
+			}
+		}
+		for authorization, want := range map[string]int{"": 401, "Bearer wrong": 401, "Bearer " + other: 403, "Bearer " + good: 200} {
+			req, err := http.NewRequest("GET", s.url+"/v1/providers/demo/hello/versions", nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			req.Header.Set("Authorization", authorization)
+			resp, err := httpClient().Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if resp.StatusCode != want {
+				t.Errorf("with %q: %s, want %d", authorization, resp.Status, want)
+			}
+		}
+		if code, _ := fetch(t, s.url+"/.well-known/terraform.json"); code != 200 {
+			t.Errorf("discovery: %d", code)
+		}
+		if code, _ := fetch(t, s.url+"/files/demo/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"); code != 403 {
+			t.Errorf("a file without a link: %d", code)
+		}
+
+		mirror := t.TempDir()
+		cmd := exec.CommandContext(t.Context(), client, "providers", "mirror", "-platform=linux_amd64", mirror)
+		cmd.Dir, cmd.Env = newModule(t, source), cleanEnv(t, host, token+good)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("providers mirror: %v\n%s", err, out)
+		}
+
+		// A refusal is explained, and no secret is in what the command wrote.
+		log := s.stderr.String() + s.stdout.String()
+		for _, reason := range []string{"there is no bearer token", "the bearer token is not known", "the token in line 2 may not read the namespace demo", "is not signed"} {
+			if !strings.Contains(log, reason) {
+				t.Errorf("the log does not say %q:\n%s", reason, log)
+			}
+		}
+		for _, secret := range []string{good, other, "wrong", "signature=", "expires=", strings.Repeat("0a", 32)} {
+			if strings.Contains(log, secret) {
+				t.Errorf("the log has %q", secret)
+			}
 		}
 	})
 }

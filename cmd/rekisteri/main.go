@@ -9,6 +9,7 @@ import (
 	"context"
 	"crypto/tls"
 	"embed"
+	"encoding/hex"
 	"errors"
 	"flag"
 	"fmt"
@@ -25,6 +26,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/secretfile"
 )
 
 //go:embed sample
@@ -47,6 +49,11 @@ func main() {
 type config struct {
 	addr, dir, prefix, externalURL, tlsCert, tlsKey string
 
+	tokens, linkKey string
+	linkTTL         time.Duration
+
+	debug bool
+
 	check, hash bool
 	providers   []rekisteri.Provider // to check; nil: all
 }
@@ -61,6 +68,10 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	flags.StringVar(&c.externalURL, "external-url", "", "absolute `URL` that clients reach the registry at, for tools that do not resolve relative ones")
 	flags.StringVar(&c.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain, read again when it changes")
 	flags.StringVar(&c.tlsKey, "tls-key", "", "`file` with the TLS key")
+	flags.StringVar(&c.tokens, "tokens", "", "`file` with who may read what: lines of a token's SHA-256 and its namespaces, * for all")
+	flags.StringVar(&c.linkKey, "link-key", "", "`file` with the keys that links to files are signed with: lines of 64 hex digits, the first signs")
+	flags.DurationVar(&c.linkTTL, "link-ttl", time.Hour, "how `long` a link to a file lasts, with -tokens or -link-key")
+	flags.BoolVar(&c.debug, "debug", false, "log why requests are refused")
 	flags.BoolVar(&c.check, "check", false, "check the tree, or the providers that are named behind the flags, and exit")
 	flags.BoolVar(&c.hash, "hash", false, "with -check, compare every zip with its sum")
 	if err := flags.Parse(args); err != nil {
@@ -68,6 +79,9 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	}
 	if c.hash && !c.check {
 		return nil, errors.New("-hash goes with -check")
+	}
+	if c.linkTTL <= 0 {
+		return nil, errors.New("-link-ttl is not positive")
 	}
 	for _, arg := range flags.Args() {
 		namespace, providerType, ok := strings.Cut(arg, "/")
@@ -97,7 +111,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	log := slog.New(slog.NewTextHandler(stderr, nil))
+	level := slog.LevelInfo
+	if c.debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
 
 	fsys, err := c.tree()
 	if err != nil {
@@ -115,7 +133,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		tlsConfig = &tls.Config{GetCertificate: pair.get}
 	}
 	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: log})
-	handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: log, ExternalURL: c.externalURL}), c.prefix)
+	opts, err := c.options(log)
+	if err != nil {
+		return err
+	}
+	handler := mount(rekisteri.New(backend, opts), c.prefix)
 
 	ln, err := net.Listen("tcp", c.addr)
 	if err != nil {
@@ -133,6 +155,52 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		printTrial(ctx, stdout, backend, "http://"+dialable(ln.Addr())+c.prefix+"/v1/providers/")
 	}
 	return serve(ctx, ln, tlsConfig, handler, log)
+}
+
+// options returns the registry's options.
+func (c *config) options(log *slog.Logger) (*rekisteri.Options, error) {
+	opts := &rekisteri.Options{Logger: log, ExternalURL: c.externalURL, LinkTTL: c.linkTTL}
+	if c.tokens != "" {
+		tokens, err := rekisteri.NewTokenFile(c.tokens, log)
+		if err != nil {
+			return nil, err
+		}
+		opts.Authorize = tokens.Authorize
+	}
+	if c.linkKey != "" {
+		keys, err := readLinkKeys(c.linkKey, log)
+		if err != nil {
+			return nil, err
+		}
+		opts.LinkKeys = keys
+	}
+	return opts, nil
+}
+
+// readLinkKeys reads a file of link keys. Its errors hold nothing of a key.
+func readLinkKeys(name string, log *slog.Logger) ([][32]byte, error) {
+	file, err := secretfile.Read(name)
+	if err != nil {
+		return nil, err
+	}
+	if file.Exposed {
+		log.Warn("the file of link keys can be read by others than its owner", "file", name)
+	}
+	var keys [][32]byte
+	for line, fields := range file.Lines() {
+		key, err := hex.DecodeString(fields[0])
+		if err != nil || len(key) != 32 || len(fields) > 1 {
+			return nil, fmt.Errorf("%s, line %d: it is not 64 hexadecimal digits", name, line)
+		}
+		if [32]byte(key) == [32]byte{} {
+			return nil, fmt.Errorf("%s, line %d: the key is all zeros", name, line)
+		}
+		keys = append(keys, [32]byte(key))
+	}
+	if len(keys) == 0 {
+		return nil, fmt.Errorf("%s holds no key", name)
+	}
+	return keys, nil
 }
 
 // tree returns the files to serve.

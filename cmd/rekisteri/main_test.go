@@ -75,13 +75,13 @@ func start(t *testing.T, args ...string) *running {
 		}
 	}
 	// What it prints comes after it listens, and before it answers.
-	if resp, err := client().Get(s.url + "/healthy"); err == nil {
+	if resp, err := httpClient().Get(s.url + "/healthy"); err == nil {
 		resp.Body.Close()
 	}
 	return s
 }
 
-func client() *http.Client { return &http.Client{Timeout: 10 * time.Second} }
+func httpClient() *http.Client { return &http.Client{Timeout: 10 * time.Second} }
 
 // freeAddr returns an address that nothing listens on.
 func freeAddr(t *testing.T) string {
@@ -95,7 +95,7 @@ func freeAddr(t *testing.T) string {
 
 func fetch(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := client().Get(url)
+	resp, err := httpClient().Get(url)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,6 +112,14 @@ func TestFlags(t *testing.T) {
 	missing := filepath.Join(t.TempDir(), "missing")
 	file := filepath.Join(t.TempDir(), "file")
 	writeFile(t, file, "")
+	secret := func(name, text string) string {
+		name = filepath.Join(filepath.Dir(file), name)
+		writeFile(t, name, text)
+		if err := os.Chmod(name, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return name
+	}
 	busy, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -129,6 +137,16 @@ func TestFlags(t *testing.T) {
 		{[]string{"-tls-cert", missing}, "go together"},
 		{[]string{"-tls-cert", missing, "-tls-key", missing}, missing},
 		{[]string{"-tls-cert", file, "-tls-key", file}, "find any PEM data"},
+		{[]string{"-tokens", missing}, missing},
+		{[]string{"-tokens", file}, "holds no token"},
+		{[]string{"-link-key", missing}, missing},
+		{[]string{"-link-key", file}, "holds no key"},
+		{[]string{"-link-key", secret("short", "0123")}, "line 1: it is not 64 hexadecimal digits"},
+		{[]string{"-link-key", secret("zeros", "# a key\n"+strings.Repeat("0", 64))}, "line 2: the key is all zeros"},
+		{[]string{"-link-key", secret("two", strings.Repeat("ab", 32)+" "+strings.Repeat("ab", 32))}, "line 1: it is not"},
+		{[]string{"-link-key", secret("long", strings.Repeat("ab", 33))}, "line 1: it is not"},
+		{[]string{"-link-ttl", "0s"}, "not positive"},
+		{[]string{"-link-ttl", "soon"}, "invalid value"},
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"-nothing"}, "not defined"},
 	} {

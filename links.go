@@ -1,0 +1,122 @@
+package rekisteri
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+)
+
+const defaultLinkTTL = time.Hour
+
+// Links sign the right to a file: clients send no credentials for the files of
+// a release, whatever they sent for its document. A nil *links signs nothing,
+// and lets everyone in.
+type links struct {
+	keys []linkKey // the first signs, all are accepted
+	ttl  time.Duration
+}
+
+type linkKey struct {
+	id     string // names the key in a link and in the log
+	secret [32]byte
+}
+
+// newLinks returns the links of a registry. A private one without a key makes
+// one up, and random reports that.
+func newLinks(opts *Options) (l *links, random bool) {
+	if opts.LinkTTL < 0 {
+		panic("rekisteri: the LinkTTL is negative")
+	}
+	secrets := opts.LinkKeys
+	if len(secrets) == 0 {
+		if opts.Authorize == nil {
+			return nil, false
+		}
+		random = true
+		secrets = make([][32]byte, 1)
+		rand.Read(secrets[0][:]) // never fails
+	}
+	l = &links{ttl: opts.LinkTTL}
+	if l.ttl == 0 {
+		l.ttl = defaultLinkTTL
+	}
+	for _, secret := range secrets {
+		if secret == [32]byte{} {
+			panic("rekisteri: a link key is empty")
+		}
+		sum := sha256.Sum256(secret[:])
+		l.keys = append(l.keys, linkKey{hex.EncodeToString(sum[:4]), secret})
+	}
+	return l, random
+}
+
+// expiry returns when a link that is made now expires, in seconds of Unix time.
+// It is rounded up to half a link's life, so that a document with links is the
+// same for that long.
+func (l *links) expiry(now time.Time) int64 {
+	half := max(int64(l.ttl/time.Second)/2, 1)
+	end := now.Add(l.ttl + time.Second - 1).Unix() // a part of a second counts as one
+	return end + (half-end%half)%half
+}
+
+// query returns the query that signs a link to a file.
+func (l *links) query(p Provider, version, name string, expires int64) string {
+	e, key := strconv.FormatInt(expires, 10), &l.keys[0]
+	return "?expires=" + e + "&key=" + key.id + "&signature=" + key.sign(p, version, name, e)
+}
+
+// sign returns the signature of a link. The fields cannot be shifted against
+// each other: none but the last, the file's name, can hold a line end.
+func (k *linkKey) sign(p Provider, version, name, expires string) string {
+	mac := hmac.New(sha256.New, k.secret[:])
+	fmt.Fprintf(mac, "rekisteri link 1\n%s\n%s\n%s\n%s\n%s", p.Namespace, p.Type, version, expires, name)
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// check returns nil if a request's query signs the link to a file.
+func (l *links) check(req *http.Request, p Provider, version, name string, now time.Time) error {
+	if l == nil {
+		return nil
+	}
+	refuse := func(why string) error {
+		return &refusal{http.StatusForbidden, "the link to a file of " + p.String() + " " + version + " " + why}
+	}
+	query, err := url.ParseQuery(req.URL.RawQuery)
+	if err != nil {
+		return refuse("has a malformed query")
+	}
+	if len(query) == 0 {
+		return refuse("is not signed")
+	}
+	expires, id, signature := query["expires"], query["key"], query["signature"]
+	if len(expires) != 1 || len(id) != 1 || len(signature) != 1 {
+		return refuse("does not have one each of expires, key and signature")
+	}
+	for i := range l.keys {
+		key := &l.keys[i]
+		if key.id != id[0] {
+			continue
+		}
+		// What is compared is the text: no other spelling of it is accepted.
+		if subtle.ConstantTimeCompare([]byte(key.sign(p, version, name, expires[0])), []byte(signature[0])) == 0 {
+			return refuse("has been altered: its signature by the key " + key.id + " does not match")
+		}
+		end, err := strconv.ParseInt(expires[0], 10, 64)
+		if err != nil {
+			return refuse("has no time")
+		}
+		if late := now.Sub(time.Unix(end, 0)); late >= 0 {
+			return refuse("expired " + late.Round(time.Second).String() + " ago")
+		}
+		return nil
+	}
+	return refuse(fmt.Sprintf("is signed with a key %.16q that this registry lacks", id[0]))
+}
