@@ -1,12 +1,10 @@
 package rekisteri
 
 import (
-	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -72,11 +70,11 @@ func (r *Registry) Discovery(prefix string) http.Handler {
 		}
 		services[name] = service
 	}
-	doc, err := newPage(services)
+	doc, err := encodePage(services)
 	if err != nil {
 		panic("rekisteri: Services cannot be encoded: " + err.Error())
 	}
-	return r.document("no-cache", func(req *http.Request) (*page, error) {
+	return r.document([]string{"no-cache"}, func(req *http.Request) (*page, error) {
 		if req.URL.Path != discoveryPath {
 			return nil, notFound("no such route")
 		}
@@ -118,11 +116,7 @@ func (r *Registry) download(req *http.Request) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(rel.Packages, func(pkg Package) bool { return pkg.Platform == on })
-	if i < 0 {
-		return nil, notFound("the release has no package for " + on.String())
-	}
-	return r.packagePage(p, version, rel.Protocols, &rel.Packages[i])
+	return r.packagePage(p, version, rel, on)
 }
 
 // file serves a file of a release that the backend holds: one that a package's
@@ -178,7 +172,7 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
 	}
 	h := w.Header()
 	h.Set("Content-Type", contentType)
-	h.Set("Cache-Control", r.filesCache)
+	h["Cache-Control"] = r.filesCache
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
 	http.ServeContent(&patientWriter{ResponseWriter: w}, req, "", time.Time{}, f)
 	return nil
@@ -216,17 +210,13 @@ func (r *Registry) release(ctx context.Context, p Provider, version string) (*Re
 }
 
 // document adapts a function that makes a page of a request to a handler.
-func (r *Registry) document(cacheControl string, answer func(*http.Request) (*page, error)) http.Handler {
+func (r *Registry) document(cacheControl []string, answer func(*http.Request) (*page, error)) http.Handler {
 	return r.handler(func(w http.ResponseWriter, req *http.Request) error {
 		p, err := answer(req)
 		if err != nil {
 			return err
 		}
-		h := w.Header()
-		h.Set("Content-Type", "application/json")
-		h.Set("Cache-Control", cacheControl)
-		h.Set("ETag", p.etag)
-		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(p.body))
+		r.servePage(w, req, p, cacheControl)
 		return nil
 	})
 }
@@ -335,23 +325,6 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 	w.Write(body)
 }
 
-// A page is a document as it is sent.
-type page struct {
-	body []byte
-	etag string
-}
-
-func newPage(v any) (*page, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // the addresses in it stay legible
-	if err := enc.Encode(v); err != nil {
-		return nil, err
-	}
-	sum := sha256.Sum256(buf.Bytes())
-	return &page{buf.Bytes(), `"` + hex.EncodeToString(sum[:16]) + `"`}, nil
-}
-
 // The documents of the protocol. A list is never null in them: clients differ
 // in what they make of that.
 type (
@@ -391,11 +364,11 @@ type (
 	}
 )
 
-// listingPage encodes a listing without what a client would choke on: Terraform
+// listingDocument returns the document of a listing without what a client would choke on: Terraform
 // before 1.13 and OpenTofu refuse a provider for one version that they cannot
 // parse, and all of them panic at a number that overflows.
-func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
-	doc := listingJSON{Versions: make([]versionJSON, 0, len(l.Versions)), Warnings: l.Warnings}
+func (r *Registry) listingDocument(p Provider, l *Listing) (*listingJSON, error) {
+	doc := &listingJSON{Versions: make([]versionJSON, 0, len(l.Versions)), Warnings: l.Warnings}
 	seen := make(map[string]bool, len(l.Versions))
 	for _, v := range l.Versions {
 		switch {
@@ -423,11 +396,17 @@ func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
 	slices.SortFunc(doc.Versions, func(a, b versionJSON) int {
 		return cmp.Or(semver.Compare("v"+a.Version, "v"+b.Version), strings.Compare(a.Version, b.Version))
 	})
-	return newPage(doc)
+	return doc, nil
 }
 
-// packagePage encodes a package.
-func (r *Registry) packagePage(p Provider, version string, protocols []string, pkg *Package) (*page, error) {
+// packageDocument returns the document of a release's package for a platform,
+// with links that expire at a time, in seconds of Unix time.
+func (r *Registry) packageDocument(p Provider, version string, rel *Release, on Platform, expires int64) (*packageJSON, error) {
+	i := slices.IndexFunc(rel.Packages, func(pkg Package) bool { return pkg.Platform == on })
+	if i < 0 {
+		return nil, notFound("the release has no package for " + on.String())
+	}
+	pkg := &rel.Packages[i]
 	if err := pkg.check(r.opener != nil); err != nil {
 		r.leftOut(p, version, err.Error(), "platform", pkg.Platform.String())
 		return nil, notFound("the package cannot be served")
@@ -441,18 +420,14 @@ func (r *Registry) packagePage(p Provider, version string, protocols []string, p
 		keys = append(keys, signingKeyJSON(key))
 	}
 	sums := release.SumsName(p.Type, version)
-	expires := int64(0)
-	if r.links != nil {
-		expires = r.links.expiry(time.Now())
-	}
 	held := func(u, name string) string {
 		if u == "" {
 			u = r.fileURL(p, version, name, expires)
 		}
 		return u
 	}
-	return newPage(packageJSON{
-		Protocols:           r.protocols(p, version, protocols),
+	return &packageJSON{
+		Protocols:           r.protocols(p, version, rel.Protocols),
 		OS:                  pkg.OS,
 		Arch:                pkg.Arch,
 		Filename:            pkg.Filename,
@@ -461,7 +436,7 @@ func (r *Registry) packagePage(p Provider, version string, protocols []string, p
 		SHASumsSignatureURL: held(pkg.SHASumsSignatureURL, sums+".sig"),
 		SHASum:              hex.EncodeToString(pkg.SHA256[:]),
 		SigningKeys:         signingKeysJSON{keys},
-	})
+	}, nil
 }
 
 // protocols returns those of the protocol versions that a client can parse. One

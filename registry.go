@@ -36,6 +36,7 @@
 package rekisteri
 
 import (
+	"container/list"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -228,6 +229,10 @@ type Options struct {
 	// in peace. Zero is an hour.
 	LinkTTL time.Duration
 
+	// PageBytes bounds the encoded documents that the registry holds, in
+	// bytes. Zero is 16 MiB; a negative number holds none.
+	PageBytes int64
+
 	// Services are other entries of the discovery document, such as
 	// "login.v1" or "modules.v1", with which another server does its part for
 	// the same host. They are encoded as JSON.
@@ -247,11 +252,14 @@ type Registry struct {
 	mux      *http.ServeMux
 	filesURL string // the URL of the files' subtree, as a package's document refers to it
 
-	authorize  func(*http.Request, Provider) error // nil: everyone may see everything
-	links      *links                              // nil: files are open to everyone
-	services   map[string]any
-	pagesCache string // the Cache-Control of documents
-	filesCache string // and of files
+	authorize func(*http.Request, Provider) error // nil: everyone may see everything
+	links     *links                              // nil: files are open to everyone
+	services  map[string]any
+	pages     pageCache
+
+	// Values of headers, which no request has to allocate.
+	jsonType, gzipEncoding, varyEncoding []string
+	pagesCache, filesCache               []string // Cache-Control
 }
 
 // New returns a Registry that serves what b knows, and the files that it holds
@@ -279,12 +287,17 @@ func New(b Backend, opts *Options) *Registry {
 		r.log = slog.Default()
 	}
 	r.authorize, r.services = opts.Authorize, opts.Services
-	r.pagesCache, r.filesCache = "no-cache", "no-cache"
+	r.pages.limit, r.pages.byKey = opts.PageBytes, make(map[pageKey]*list.Element)
+	if r.pages.limit == 0 {
+		r.pages.limit = defaultPageBytes
+	}
+	r.jsonType, r.gzipEncoding, r.varyEncoding = []string{"application/json"}, []string{"gzip"}, []string{"Accept-Encoding"}
+	r.pagesCache, r.filesCache = []string{"no-cache"}, []string{"no-cache"}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {
 		// The request for a file has no Authorization header that would keep a
 		// shared cache from it.
-		r.pagesCache, r.filesCache = "private, no-store", "private, no-cache"
+		r.pagesCache, r.filesCache = []string{"private, no-store"}, []string{"private, no-cache"}
 	}
 	if random && r.opener != nil {
 		r.log.Warn("links to files are signed with a key of this process: they end with it, and replicas need one that they share")

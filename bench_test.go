@@ -1,0 +1,227 @@
+package rekisteri_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+// docs/performance.md says how to run the benchmarks, and what they showed.
+
+// largeDocument returns a metadata document as one of the largest providers of
+// the public registry has it.
+func largeDocument(releases, platforms int) string {
+	var doc strings.Builder
+	doc.WriteString(`{"signing_keys":{"gpg_public_keys":[]},"versions":[`)
+	for i := range releases {
+		if i > 0 {
+			doc.WriteByte(',')
+		}
+		version := fmt.Sprintf("%d.%d.%d", i/100, i/10%10, i%10)
+		base := "https://github.com/hashicorp/terraform-provider-large/releases/download/v" + version + "/terraform-provider-large_" + version
+		fmt.Fprintf(&doc, `{"version":%q,"protocols":["5.0"],"shasums_url":"%s_SHA256SUMS","shasums_signature_url":"%s_SHA256SUMS.sig","platforms":[`, version, base, base)
+		for j := range platforms {
+			if j > 0 {
+				doc.WriteByte(',')
+			}
+			os, arch := [...]string{"darwin", "freebsd", "linux", "windows"}[j%4], [...]string{"386", "amd64", "arm", "arm64"}[j/4]
+			fmt.Fprintf(&doc, `{"os":%q,"arch":%q,"filename":"terraform-provider-large_%s_%s_%s.zip","download_url":"%s_%s_%s.zip","shasum":"%064x"}`,
+				os, arch, version, os, arch, base, os, arch, i*100+j)
+		}
+		doc.WriteString("]}")
+	}
+	doc.WriteString("]}")
+	return doc.String()
+}
+
+// A nowhere is a ResponseWriter without a connection.
+type nowhere struct {
+	header http.Header
+	code   int
+	n      int
+}
+
+func (w *nowhere) Header() http.Header         { return w.header }
+func (w *nowhere) WriteHeader(code int)        { w.code = code }
+func (w *nowhere) Write(b []byte) (int, error) { w.n += len(b); return len(b), nil }
+
+// floorOf returns a handler that answers every request as h answers the first:
+// what no handler can do with less.
+func floorOf(h http.Handler, req *http.Request) http.Handler {
+	rec := &recording{nowhere: nowhere{header: make(http.Header), code: 200}}
+	h.ServeHTTP(rec, req)
+	type header struct {
+		key    string
+		values []string
+	}
+	var headers []header
+	for key, values := range rec.header {
+		headers = append(headers, header{key, values})
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		h := w.Header()
+		for i := range headers {
+			h[headers[i].key] = headers[i].values
+		}
+		w.WriteHeader(rec.code)
+		w.Write(rec.body)
+	})
+}
+
+type recording struct {
+	nowhere
+	body []byte
+}
+
+func (w *recording) Write(b []byte) (int, error) { w.body = append(w.body, b...); return len(b), nil }
+
+// A route is what the benchmarks ask for.
+type route struct {
+	name, target string
+	handler      http.Handler
+}
+
+func routes(b testing.TB) []route {
+	silent := slog.New(slog.DiscardHandler)
+	fsys := fstest.MapFS{
+		"acme/small.json": file(strings.ReplaceAll(largeDocument(20, 14), "large", "small")),
+		"acme/large.json": file(largeDocument(425, 14)),
+	}
+	for name, f := range newTree(b, "1.0.0").mapFS() {
+		fsys[name] = f
+	}
+	for _, f := range fsys {
+		f.ModTime = time.Now().Add(-time.Hour)
+	}
+	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent})
+	reg := rekisteri.New(backend, &rekisteri.Options{Logger: silent})
+	private := rekisteri.New(backend, &rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{linkKey(1)}})
+	const plain = "/v1/providers/acme/large/1.0.0/download/linux/amd64"
+	return []route{
+		{"discovery", "/.well-known/terraform.json", reg},
+		{"versions of 20", "/v1/providers/acme/small/versions", reg},
+		{"versions of 425", "/v1/providers/acme/large/versions", reg},
+		{"versions below a prefix", "/tf/v1/providers/acme/large/versions", http.StripPrefix("/tf", reg)},
+		{"download", plain, reg},
+		{"download with links", download100, private},
+		{"not found", "/v1/providers/acme/nothing/versions", reg},
+	}
+}
+
+func (r route) request() *http.Request {
+	req, err := http.NewRequest("GET", r.target, nil)
+	if err != nil {
+		panic(err)
+	}
+	req.Header.Set("Accept-Encoding", "gzip")
+	return req
+}
+
+// BenchmarkInProcess compares each route with a bare handler that writes the
+// same.
+func BenchmarkInProcess(b *testing.B) {
+	for _, r := range routes(b) {
+		req := r.request()
+		for _, h := range []struct {
+			name    string
+			handler http.Handler
+		}{{"floor", floorOf(r.handler, req)}, {"registry", r.handler}} {
+			b.Run(strings.ReplaceAll(r.name, " ", "-")+"/"+h.name, func(b *testing.B) {
+				b.ReportAllocs()
+				w := &nowhere{header: make(http.Header)}
+				for b.Loop() {
+					clear(w.header)
+					h.handler.ServeHTTP(w, req)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkFirstDownload makes a document with signed links for each of many
+// packages, of which none is held.
+func BenchmarkFirstDownload(b *testing.B) {
+	tr := newTree(b, "1.0.0")
+	backend := rekisteri.NewFSBackend(tr.mapFS(), &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
+	reg := rekisteri.New(backend, &rekisteri.Options{Logger: slog.New(slog.DiscardHandler), LinkKeys: [][32]byte{linkKey(1)}, PageBytes: -1})
+	req := route{target: download100}.request()
+	w := &nowhere{header: make(http.Header)}
+	b.ReportAllocs()
+	for b.Loop() {
+		clear(w.header)
+		reg.ServeHTTP(w, req)
+	}
+}
+
+// BenchmarkCold answers the first request for a large provider.
+func BenchmarkCold(b *testing.B) {
+	silent := slog.New(slog.DiscardHandler)
+	ask := func(b *testing.B, fsys fs.FS, target string) {
+		reg := rekisteri.New(rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent}), &rekisteri.Options{Logger: silent})
+		w := &nowhere{header: make(http.Header)}
+		reg.ServeHTTP(w, route{target: target}.request())
+		if w.code != 200 {
+			b.Fatal(w.code)
+		}
+	}
+	b.Run("document", func(b *testing.B) {
+		dir := b.TempDir()
+		tree{"acme/large.json": largeDocument(425, 14)}.write(b, dir)
+		fsys := rootFS(b, dir)
+		for b.Loop() {
+			ask(b, fsys, "/v1/providers/acme/large/versions")
+		}
+	})
+	dir := b.TempDir()
+	writeReleases(b, dir, 400)
+	fsys := rootFS(b, dir)
+	b.Run("releases", func(b *testing.B) {
+		for b.Loop() {
+			ask(b, fsys, "/v1/providers/acme/hello/versions")
+		}
+	})
+	b.Run("releases-unchanged", func(b *testing.B) {
+		backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent})
+		if _, err := backend.Versions(context.Background(), acmeHello); err != nil {
+			b.Fatal(err)
+		}
+		for b.Loop() {
+			if err := rekisteri.Look(backend, acmeHello); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
+
+// writeReleases writes releases of 14 platforms below a directory.
+func writeReleases(b testing.TB, dir string, n int) {
+	tr := newTree(b)
+	var platforms []string
+	for i := range 14 {
+		platforms = append(platforms, fmt.Sprintf("os%d_amd64", i))
+	}
+	for i := range n {
+		tr.addRelease(b, fmt.Sprintf("acme/hello/1.%d.0", i), fmt.Sprintf("1.%d.0", i), platforms...)
+	}
+	tr.write(b, dir)
+	old := time.Now().Add(-time.Hour)
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		return os.Chtimes(path, old, old)
+	})
+	if err != nil {
+		b.Fatal(err)
+	}
+}

@@ -1,0 +1,233 @@
+package rekisteri
+
+import (
+	"bytes"
+	"compress/gzip"
+	"container/list"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"weak"
+)
+
+const defaultPageBytes = 16 << 20
+
+// A page is a document as it is sent. It is immutable.
+type page struct {
+	plain representation
+	gzip  *representation // nil: it is sent as it is
+}
+
+// A representation is the bytes of a page in one encoding, with the values of
+// its headers, which are made once.
+type representation struct {
+	body         []byte
+	etag, length []string
+}
+
+func newRepresentation(body []byte, etag string) representation {
+	return representation{body, []string{etag}, []string{strconv.Itoa(len(body))}}
+}
+
+// encodePage encodes a document.
+func encodePage(v any) (*page, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // the addresses in it stay legible
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	sum := sha256.Sum256(buf.Bytes())
+	return &page{plain: newRepresentation(buf.Bytes(), `"`+hex.EncodeToString(sum[:16])+`"`)}, nil
+}
+
+func (p *page) size() int64 {
+	n := len(p.plain.body)
+	if p.gzip != nil {
+		n += len(p.gzip.body)
+	}
+	return int64(n)
+}
+
+// servePage answers a request with a page.
+func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl []string) {
+	h := w.Header()
+	rep := &p.plain
+	if p.gzip != nil {
+		h["Vary"] = r.varyEncoding
+		if acceptsGzip(req) {
+			rep = p.gzip
+			h["Content-Encoding"] = r.gzipEncoding
+		}
+	}
+	h["Content-Type"] = r.jsonType
+	h["Cache-Control"] = cacheControl
+	h["Etag"] = rep.etag
+	h["Content-Length"] = rep.length
+	if conditional(req.Header) {
+		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(rep.body))
+		return
+	}
+	w.WriteHeader(http.StatusOK)
+	if req.Method != http.MethodHead {
+		w.Write(rep.body)
+	}
+}
+
+// conditional reports whether a request asks for less than the whole page.
+func conditional(h http.Header) bool {
+	return h["If-None-Match"] != nil || h["If-Match"] != nil || h["Range"] != nil
+}
+
+// acceptsGzip reports whether a client takes gzip. A part of a page is sent as
+// it is.
+func acceptsGzip(req *http.Request) bool {
+	if req.Header["Range"] != nil {
+		return false
+	}
+	for _, line := range req.Header["Accept-Encoding"] {
+		for coding := range strings.SplitSeq(line, ",") {
+			name, q, _ := strings.Cut(coding, ";")
+			if strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				weight, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(q), "q="), 64)
+				return err != nil || weight > 0
+			}
+		}
+	}
+	return false
+}
+
+// A pageKey is what a page answers: a provider's versions, or a package.
+type pageKey struct {
+	Provider
+	version string // empty for the versions
+	on      Platform
+}
+
+// A pageCache holds pages as long as there is room, and drops first what has
+// not been asked for for longest.
+type pageCache struct {
+	limit int64 // bytes
+
+	mu     sync.Mutex
+	size   int64
+	recent list.List // of *cachedPage, the last that was asked for first
+	byKey  map[pageKey]*list.Element
+
+	zip sync.Mutex // guards the writer, of which one is enough: it has a megabyte
+	gz  *gzip.Writer
+}
+
+type cachedPage struct {
+	key     pageKey
+	value   any   // a weak pointer to what the page was made of
+	expires int64 // when the links in it do; 0: never
+	page    *page
+}
+
+// overhead is about what a cached page takes beside its bytes.
+const overhead = 400
+
+func (c *cachedPage) size() int64 { return c.page.size() + overhead }
+
+// get returns the page of a value, which may have expiring links. The page
+// that is held is good if it was made of the same value, or of one that is
+// encoded as the same bytes.
+func (c *pageCache) get(key pageKey, value any, expires int64, encode func() (*page, error)) (*page, error) {
+	c.mu.Lock()
+	var held *page
+	if e := c.byKey[key]; e != nil {
+		entry := e.Value.(*cachedPage)
+		held = entry.page
+		if entry.value == value && entry.expires == expires {
+			c.recent.MoveToFront(e)
+			c.mu.Unlock()
+			return held, nil
+		}
+	}
+	c.mu.Unlock()
+
+	p, err := encode()
+	if err != nil {
+		return nil, err
+	}
+	if held != nil && bytes.Equal(held.plain.body, p.plain.body) {
+		p = held
+	} else if key.version == "" {
+		c.compress(p)
+	}
+	c.put(&cachedPage{key, value, expires, p})
+	return p, nil
+}
+
+func (c *pageCache) put(entry *cachedPage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old := c.byKey[entry.key]; old != nil {
+		c.remove(old)
+	}
+	if entry.size() > c.limit {
+		return
+	}
+	c.byKey[entry.key] = c.recent.PushFront(entry)
+	c.size += entry.size()
+	for c.size > c.limit {
+		c.remove(c.recent.Back())
+	}
+}
+
+func (c *pageCache) remove(e *list.Element) {
+	entry := c.recent.Remove(e).(*cachedPage)
+	delete(c.byKey, entry.key)
+	c.size -= entry.size()
+}
+
+// compress adds the gzip representation to a new page, where it is smaller.
+func (c *pageCache) compress(p *page) {
+	c.zip.Lock()
+	defer c.zip.Unlock()
+	var buf bytes.Buffer
+	if c.gz == nil {
+		c.gz = gzip.NewWriter(&buf)
+	} else {
+		c.gz.Reset(&buf)
+	}
+	c.gz.Write(p.plain.body) // a Buffer takes everything
+	c.gz.Close()
+	if buf.Len() < len(p.plain.body) {
+		etag := strings.TrimSuffix(p.plain.etag[0], `"`) + `-gzip"`
+		rep := newRepresentation(bytes.Clone(buf.Bytes()), etag)
+		p.gzip = &rep
+	}
+}
+
+// listingPage returns the page of a listing.
+func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
+	return r.pages.get(pageKey{Provider: p}, weak.Make(l), 0, func() (*page, error) {
+		doc, err := r.listingDocument(p, l)
+		if err != nil {
+			return nil, err
+		}
+		return encodePage(doc)
+	})
+}
+
+// packagePage returns the page of a package of a release.
+func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page, error) {
+	var expires int64
+	if r.links != nil {
+		expires = r.links.expiry(time.Now())
+	}
+	return r.pages.get(pageKey{p, version, on}, weak.Make(rel), expires, func() (*page, error) {
+		doc, err := r.packageDocument(p, version, rel, on, expires)
+		if err != nil {
+			return nil, err
+		}
+		return encodePage(doc)
+	})
+}
