@@ -2,6 +2,7 @@ package rekisteri
 
 import (
 	"bytes"
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -10,9 +11,7 @@ import (
 	"iter"
 	"log/slog"
 	"maps"
-	"os"
-	"path"
-	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -25,6 +24,12 @@ type FSOptions struct {
 	// again every hour while it stands. Nil is [slog.Default] as it is when
 	// [NewFSBackend] is called.
 	Logger *slog.Logger
+
+	// CacheBytes bounds what is held of the tree, in bytes. A provider counts
+	// as much as the files that were read of it; zips are not read. What has
+	// not been asked for for longest is dropped first, and read again when it
+	// is asked for. Zero is 32 MiB.
+	CacheBytes int64
 }
 
 // An FSBackend is a [Backend] over a tree of files, and an [Opener]. A version
@@ -36,22 +41,26 @@ type FSOptions struct {
 // The tree may change at any time. A change is visible within two seconds,
 // without a request waiting for the disk for what is held already: a provider
 // is looked at again when it is asked for, at most once a second. A file that
-// is broken, half written or cannot be read never takes away what was read
-// before it, nor does a tree that is gone or empty: that is an outage, such as
-// a volume that isn't mounted, and no deletion.
+// is broken, half written or cannot be read never takes away what is held of
+// it, nor does a tree that is gone or empty: that is an outage, such as a
+// volume that isn't mounted, and no deletion.
 //
-// An FSBackend has no goroutine of its own but for the looks that requests
+// An FSBackend has no goroutines of its own but for the looks that requests
 // have begun, of which it bounds the number. It is safe for concurrent use.
 type FSBackend struct {
 	fsys  fs.FS
 	log   *slog.Logger
+	limit int64         // bytes that may be held
 	looks chan struct{} // holds a token for each look that touches the file system
+	tree  treeDirs
 
-	mu       sync.Mutex
-	held     map[Provider]*holding
-	inFlight int       // looks that run or wait for a token
-	peopled  bool      // the tree has held a provider: an empty one is an outage
-	outage   time.Time // when the outage that stands was last logged; zero: none stands
+	mu      sync.Mutex
+	held    map[Provider]*holding
+	recent  list.List                   // of *holding with a content, the last that was asked for first
+	size    int64                       // bytes that are held
+	unheld  int                         // looks at what is not held, that run or wait for a token
+	indexes map[Provider]*documentIndex // of documents that were held and dropped
+	outage  time.Time                   // when the outage that stands was last logged; zero: none stands
 }
 
 const (
@@ -60,18 +69,17 @@ const (
 	freshFor    = 2 * time.Second        // what is older waits for the look in flight,
 	moment      = 100 * time.Millisecond // while that look is younger
 	patience    = 8 * time.Second        // what is not held waits so long: clients give up after 10
-	youngFor    = 2 * time.Second        // a file's times prove nothing while it is younger
 	remindEvery = time.Hour              // a problem that stands is logged again
 	pendingFor  = 15 * time.Second       // a copy that has not ended by then is a problem
 
-	maxLooking  = 16   // looks that touch the file system at a time
-	maxInFlight = 1024 // looks that run or wait
+	maxLooking = 16   // looks that touch the file system at a time
+	maxUnheld  = 1024 // looks at what is not held, that run or wait
 
-	maxDocument = 64 << 20 // bytes in a metadata document
+	defaultCacheBytes = 32 << 20
 )
 
 // NewFSBackend returns an FSBackend over fsys. Nil options are the defaults.
-// Nothing is read before it is asked for.
+// Nothing is read before it is asked for. NewFSBackend panics if fsys is nil.
 //
 // Links are fsys's affair: the FS of an [os.Root] follows those that stay in
 // the tree, [os.DirFS] follows all.
@@ -79,14 +87,22 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if fsys == nil {
 		panic("rekisteri: NewFSBackend with a nil FS")
 	}
-	b := &FSBackend{
-		fsys:  fsys,
-		log:   slog.Default(),
-		looks: make(chan struct{}, maxLooking),
-		held:  make(map[Provider]*holding),
+	if opts == nil {
+		opts = new(FSOptions)
 	}
-	if opts != nil && opts.Logger != nil {
-		b.log = opts.Logger
+	b := &FSBackend{
+		fsys:    fsys,
+		log:     opts.Logger,
+		limit:   opts.CacheBytes,
+		looks:   make(chan struct{}, maxLooking),
+		held:    make(map[Provider]*holding),
+		indexes: make(map[Provider]*documentIndex),
+	}
+	if b.log == nil {
+		b.log = slog.Default()
+	}
+	if b.limit == 0 {
+		b.limit = defaultCacheBytes
 	}
 	return b
 }
@@ -102,15 +118,20 @@ func (b *FSBackend) Versions(ctx context.Context, p Provider) (*Listing, error) 
 
 // Release implements [Backend].
 func (b *FSBackend) Release(ctx context.Context, p Provider, version string) (*Release, error) {
+	if rel := b.dropped(p, version); rel != nil {
+		return rel, nil
+	}
 	c, err := b.content(ctx, p)
 	if err != nil {
 		return nil, err
 	}
-	rel, ok := c.releases[version]
-	if !ok {
-		return nil, fmt.Errorf("%v has no version %q that can be served: %w", p, version, fs.ErrNotExist)
+	if rel, ok := c.releases[version]; ok {
+		return rel, nil
 	}
-	return rel, nil
+	if c.lost != nil {
+		return nil, c.lost
+	}
+	return nil, fmt.Errorf("%v has no version %q that can be served: %w", p, version, fs.ErrNotExist)
 }
 
 // Open implements [Opener]. SHA256SUMS and the signature are what was last
@@ -140,98 +161,53 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// openZip opens a zip, unless it is another one than was looked at. One that
-// is gone is no absence: it is still listed.
-func (b *FSBackend) openZip(p *heldPackage) (io.ReadSeekCloser, error) {
-	f, err := b.openRandom(p.path)
-	if err != nil {
-		return nil, outage(err)
-	}
-	info, err := f.Stat()
-	if err == nil && info.Size() != p.size {
-		err = fmt.Errorf("%s has %d bytes, and had %d when it was looked at", p.path, info.Size(), p.size)
-	}
-	if err != nil {
-		f.Close()
-		return nil, outage(err)
-	}
-	return f, nil
-}
-
 // Providers yields the providers in the tree, in the order of their names. It
 // reads the names of files, not what is in them. An error is of one directory;
 // the others go on.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
-		namespaces, err := fs.ReadDir(b.fsys, ".")
+		root, err := b.root()
 		if err != nil {
 			yield(Provider{}, err)
 			return
 		}
-		for _, entry := range namespaces {
+		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
 				return
 			}
-			namespace := entry.Name()
-			if !validName(namespace) || !b.isDir(namespace, entry) {
-				continue
+			ns, err := b.namespace(name)
+			if errors.Is(err, fs.ErrNotExist) {
+				continue // a link that leads nowhere
 			}
-			types, err := b.types(namespace)
 			if err != nil {
-				if !yield(Provider{Namespace: namespace}, err) {
+				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
-			for _, t := range types {
-				if !yield(Provider{namespace, t}, nil) {
+			for _, t := range ns.sortedTypes() {
+				if !yield(Provider{name, t}, nil) {
 					return
 				}
 			}
 		}
 	}
-}
-
-// types returns the types of the providers of a namespace, sorted.
-func (b *FSBackend) types(namespace string) ([]string, error) {
-	entries, err := b.readDir(namespace)
-	if err != nil {
-		return nil, err
-	}
-	types := make(map[string]bool)
-	for _, entry := range entries {
-		name := entry.Name()
-		if t, ok := strings.CutSuffix(name, ".json"); ok && validName(t) {
-			types[t] = true
-		} else if validName(name) && b.isDir(namespace+"/"+name, entry) {
-			types[name] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(types)), nil
-}
-
-// isDir reports whether a directory's entry is itself a directory, or a link
-// to one.
-func (b *FSBackend) isDir(name string, entry fs.DirEntry) bool {
-	if entry.Type()&fs.ModeSymlink == 0 {
-		return entry.IsDir()
-	}
-	info, err := fs.Stat(b.fsys, name)
-	return err == nil && info.IsDir()
 }
 
 // A holding is what is held of a provider. Its fields are guarded by the
 // backend's mutex, but for what only the look in flight touches.
 type holding struct {
-	content *content      // what the last good look found; nil: nothing yet
-	err     error         // why there is no content
-	asOf    time.Time     // when that look began
-	next    time.Time     // no look begins before
-	looking chan struct{} // closed when the look in flight ends; nil: none is
-	begun   time.Time     // when the look in flight was begun
+	provider Provider
+	content  *content      // what the last good look found; nil: nothing yet
+	element  *list.Element // of the list of those with a content
+	err      error         // why there is no content
+	asOf     time.Time     // when that look began
+	next     time.Time     // no look begins before
+	looking  chan struct{} // closed when the look in flight ends; nil: none is
+	begun    time.Time     // when the look in flight was begun
 
-	reports map[Problem]time.Time // when each problem that stands is logged next; the look's own
+	reports reports // the look's own
 }
 
 // A content is all that was found of a provider. It is immutable.
@@ -239,14 +215,17 @@ type content struct {
 	document *document
 	dirs     map[string]*releaseDir // by the directory's name
 	keys     *keyring
-	unread   *unreadError // why a directory was not read; nil: all were
+	unread   *unreadError // why the provider's directory was not read; nil: it was
+	missing  bool         // something was gone that a directory had just named
 
 	listing  *Listing
 	releases map[string]*Release     // by version
 	held     map[string]*heldRelease // those whose files are in the tree
 	problems []Problem
 	err      error     // why there is nothing to serve
+	lost     error     // why a version that isn't known may exist all the same; nil: it does not
 	until    time.Time // when this is no longer true, though nothing changes; zero: never
+	size     int64     // of the files that were read
 }
 
 // content returns what is held of a provider, and begins a look at it where
@@ -259,17 +238,26 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	b.mu.Lock()
 	h := b.held[p]
 	if h == nil {
-		h = new(holding)
-	}
-	if h.looking == nil && !now.Before(h.next) && b.inFlight < maxInFlight {
-		h.looking, h.begun = make(chan struct{}), now
+		if b.tree.lacks(p, now) {
+			b.mu.Unlock()
+			return nil, absence(p)
+		}
+		if b.unheld == maxUnheld {
+			b.mu.Unlock()
+			return nil, errors.New("too many providers are being looked at")
+		}
+		h = &holding{provider: p}
 		b.held[p] = h
-		b.inFlight++
-		go b.look(p, h)
+		b.unheld++
+	}
+	if h.looking == nil && !now.Before(h.next) {
+		h.looking, h.begun = make(chan struct{}), now
+		go b.look(h)
 	}
 	c, looking := h.content, h.looking
 	wait := patience
 	if c != nil {
+		b.recent.MoveToFront(h.element)
 		wait = 0
 		if now.Sub(h.asOf) > freshFor {
 			wait = moment - now.Sub(h.begun)
@@ -277,9 +265,6 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	}
 	b.mu.Unlock()
 
-	if looking == nil && c == nil {
-		return nil, errors.New("too many providers are being looked at")
-	}
 	if looking == nil || wait <= 0 {
 		return c, c.err
 	}
@@ -294,66 +279,140 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 		}
 		return h.content, h.content.err
 	case <-timer.C:
-		if c == nil {
-			return nil, fmt.Errorf("the file system has not answered for %v: %w", wait, context.DeadlineExceeded)
-		}
-		return c, c.err
 	case <-ctx.Done():
+	}
+	switch {
+	case c != nil:
+		return c, c.err
+	case ctx.Err() != nil:
 		return nil, ctx.Err()
 	}
+	return nil, fmt.Errorf("the file system has not answered for %v: %w", wait, context.DeadlineExceeded)
 }
 
 // look reads what has changed of a provider and puts it in the place of what
-// is held. One look of a provider is in flight at a time.
-func (b *FSBackend) look(p Provider, h *holding) {
-	b.looks <- struct{}{}
-	begun := time.Now()
-	c, err := b.read(p, h.content)
-	took := time.Since(begun)
-	<-b.looks
-
+// is held. One look at a provider is in flight at a time.
+func (b *FSBackend) look(h *holding) {
+	begun, took := time.Now(), time.Duration(0)
+	first := h.content == nil
+	var c *content
+	err := guard(func() (err error) {
+		ns, err := b.find(h.provider)
+		if err != nil {
+			return err
+		}
+		b.looks <- struct{}{}
+		defer func() { <-b.looks }()
+		read := time.Now()
+		if c = b.read(h.provider, ns, h.content); c.missing && c != h.content {
+			// Names without files are a deletion, or the beginning of an outage.
+			b.tree.expire(h.provider.Namespace)
+			if ns, err = b.find(h.provider); err == nil {
+				c = b.read(h.provider, ns, h.content)
+			}
+		}
+		if !first { // which takes longer than those after it
+			took = time.Since(read)
+		}
+		return err
+	})
 	if err == nil {
-		b.report(h, c.problems)
+		h.reports.log(b.log, c.problems)
 	}
+
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if first {
+		b.unheld--
+	}
 	switch {
 	case err == nil:
-		h.content, h.err, h.asOf = c, nil, begun
-		b.peopled = true
+		b.hold(h, c)
+		h.asOf = begun
 		if !b.outage.IsZero() {
 			b.outage = time.Time{}
 			b.log.Info("the tree can be read again")
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		if h.content != nil {
-			b.log.Info("a provider is gone", "provider", p.String())
+			b.log.Info("a provider is gone", "provider", h.provider.String())
 		}
-		h.content, h.err = nil, err
-		delete(b.held, p)
+		b.drop(h)
+		h.err = err
 	default:
 		if now := time.Now(); now.Sub(b.outage) > remindEvery {
 			b.outage = now
-			b.log.Error("the tree cannot be read; what was read before is still served", "provider", p.String(), "error", err)
+			b.log.Error("the tree cannot be read; what was read before is still served", "provider", h.provider.String(), "error", err)
 		}
 		if h.content == nil {
+			b.drop(h)
 			h.err = err
-			delete(b.held, p)
 		}
 	}
 	h.next = begun.Add(max(lookEvery, lookRest*took))
 	close(h.looking)
 	h.looking = nil
-	b.inFlight--
 }
 
-// report logs the problems that are new, and those that were last logged an
-// hour ago. One that a copy on its way would mend is given time to be mended.
-func (b *FSBackend) report(h *holding, problems []Problem) {
+// hold holds the content that a look has found, and drops what has not been
+// asked for for longest where there is no room for it.
+func (b *FSBackend) hold(h *holding, c *content) {
+	if h.content == nil {
+		h.element = b.recent.PushFront(h)
+		delete(b.indexes, h.provider)
+	} else {
+		b.size -= h.content.size
+	}
+	h.content = c
+	b.size += c.size
+	for e := b.recent.Back(); e != nil && b.size > b.limit; {
+		oldest := e.Value.(*holding)
+		e = e.Prev()
+		if oldest.looking != nil {
+			continue // as is h: its look still needs what it began with
+		}
+		if index := oldest.content.index(); index != nil {
+			b.indexes[oldest.provider] = index
+		}
+		b.drop(oldest)
+	}
+}
+
+// drop ends the holding of a provider. Whoever has its content may go on.
+func (b *FSBackend) drop(h *holding) {
+	if h.content != nil {
+		b.size -= h.content.size
+		b.recent.Remove(h.element)
+	}
+	h.content, h.element = nil, nil
+	delete(b.held, h.provider)
+}
+
+// guard returns what f panics with, as an error. A look is on a goroutine of
+// its own, where a panic would end the process.
+func guard(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
+}
+
+// Reports are when the problems that stand are logged next.
+type reports map[report]time.Time
+
+// A report is what makes a problem the same one.
+type report struct{ path, what string }
+
+// log logs the problems that are new, and those that were last logged an hour
+// ago. One that a copy on its way would mend is given time to be mended.
+func (r *reports) log(log *slog.Logger, problems []Problem) {
 	now := time.Now()
-	standing := make(map[Problem]time.Time, len(problems))
+	standing := make(reports, len(problems))
 	for _, p := range problems {
-		due, ok := h.reports[p]
+		key := report{p.Path, p.What}
+		due, ok := (*r)[key]
 		if !ok {
 			due = now
 			if p.pending {
@@ -362,80 +421,72 @@ func (b *FSBackend) report(h *holding, problems []Problem) {
 		}
 		if !now.Before(due) {
 			due = now.Add(remindEvery)
-			b.log.Warn("problem in the tree", "path", p.Path, "problem", p.What, "effect", p.Effect, "fix", p.Fix)
+			log.Warn("problem in the tree", "path", p.Path, "problem", p.What, "effect", p.Effect, "fix", p.Fix)
 		}
-		standing[p] = due
+		standing[key] = due
 	}
-	h.reports = standing
+	*r = standing
 }
 
-// read returns what the file system holds of a provider, prev where nothing
-// has changed since that was read. An error that matches fs.ErrNotExist says
-// that the provider isn't there; any other that this cannot be told.
-func (b *FSBackend) read(p Provider, prev *content) (*content, error) {
+// read returns what the file system holds of a provider in a namespace, prev
+// where nothing has changed since that was read.
+func (b *FSBackend) read(p Provider, ns *namespaceDir, prev *content) *content {
 	if prev == nil {
 		prev = new(content)
 	}
-	// A file system that is opened anew when its directory is swapped looks
-	// for that here.
-	if _, err := fs.Stat(b.fsys, "."); err != nil {
-		return nil, outage(err)
+	c := new(content)
+	if ns.documents[p.Type] {
+		c.document = b.readDocument(p, prev.document)
+		c.missing = c.document == nil
 	}
-	c := &content{document: b.readDocument(p, prev.document)}
-	files := b.readDirs(p, prev, c)
-	if c.document == nil && len(c.dirs) == 0 && c.unread == nil {
-		return nil, b.absent(p)
+	files := maps.Clone(ns.keys)
+	if ns.dirs[p.Type] {
+		b.readProviderDir(p, prev, c, files)
 	}
-	if prev.keys != nil && maps.Equal(files, prev.keys.files) {
+	if prev.keys != nil && prev.keys.same(files) {
 		c.keys = prev.keys
 	} else {
 		c.keys = newKeyring(files)
 	}
-	if c.document == prev.document && maps.Equal(c.dirs, prev.dirs) && c.keys == prev.keys &&
+	if prev.keys != nil && c.document == prev.document && maps.Equal(c.dirs, prev.dirs) && c.keys == prev.keys &&
 		c.unread == nil && prev.unread == nil && (prev.until.IsZero() || time.Now().Before(prev.until)) {
-		return prev, nil
+		return prev
 	}
 	c.assemble(p, prev)
-	return c, nil
+	return c
 }
 
-// readDirs reads the directories of a provider and its namespace into c, and
-// returns the files of keys in them. What cannot be read stays as it was in
-// prev.
-func (b *FSBackend) readDirs(p Provider, prev, c *content) map[string]*keyFile {
+// readProviderDir reads the directory of a provider into c, and its keys into
+// files. What cannot be read stays as it was in prev.
+func (b *FSBackend) readProviderDir(p Provider, prev, c *content, files map[string]*keyFile) {
 	var before map[string]*keyFile
 	if prev.keys != nil {
 		before = prev.keys.files
 	}
-	files := make(map[string]*keyFile)
-	for _, at := range []string{p.Namespace, p.String()} {
-		entries, err := b.readDir(at)
-		if err == nil {
-			b.readKeys(at, entries, before, files)
-			if at != p.Namespace {
-				c.dirs = b.readReleases(p, entries, prev.dirs)
-			}
-			continue
-		}
-		link, isLink := errors.AsType[*linkError](err)
-		switch {
-		case isLink:
-			c.unread = &unreadError{link.problem("nothing behind it is served"), fs.ErrNotExist}
-		case errors.Is(err, fs.ErrNotExist):
-		default:
-			c.unread = &unreadError{problem: Problem{Path: at, What: reason(err),
-				Effect: "what was read of it before is still served", Fix: "make the directory readable"}}
-			for name, f := range before {
-				if path.Dir(name) == at {
-					files[name] = f
-				}
-			}
-			if at != p.Namespace {
-				c.dirs = prev.dirs
-			}
+	at := p.String()
+	entries, err := b.readDir(at)
+	if err == nil {
+		b.readKeys(at, entries, before, files)
+		b.readReleases(p, entries, prev, c)
+		return
+	}
+	link, isLink := errors.AsType[*linkError](err)
+	if errors.Is(err, fs.ErrNotExist) && !isLink {
+		c.missing = true
+		return
+	}
+	if isLink {
+		c.unread = &unreadError{link.problem("what was read of it before is still served"), fs.ErrNotExist}
+	} else {
+		c.unread = &unreadError{problem: Problem{Path: at, What: reason(err),
+			Effect: "what was read of it before is still served", Fix: "make the directory readable"}}
+	}
+	c.dirs = prev.dirs
+	for name, f := range before {
+		if strings.HasPrefix(name, at+"/") {
+			files[name] = f
 		}
 	}
-	return files
 }
 
 // assemble makes of what was read what is served. Of prev it takes what is the
@@ -443,229 +494,112 @@ func (b *FSBackend) readDirs(p Provider, prev, c *content) map[string]*keyFile {
 func (c *content) assemble(p Provider, prev *content) {
 	c.releases, c.held = make(map[string]*Release), make(map[string]*heldRelease)
 	c.listing = new(Listing)
-	var whole []*releaseDir
-	for _, name := range slices.Sorted(maps.Keys(c.dirs)) {
-		dir := c.dirs[name]
-		c.problems = append(c.problems, dir.problems...)
+	if c.unread != nil {
+		c.problems = append(c.problems, c.unread.problem)
+		if c.unread.cause == nil && len(c.dirs) == 0 {
+			c.lost = c.unread
+		}
+	}
+	dirs := c.chooseDirs()
+	for _, dir := range dirs {
 		r := dir.release
-		if r == nil {
-			continue
-		}
-		if c.held[r.version] != nil {
-			c.problems = append(c.problems, Problem{Path: dir.path, What: "version " + r.version + " stands in another directory, too",
-				Effect: "only the first directory is served", Fix: "remove one"})
-			continue
-		}
-		whole = append(whole, dir)
 		rel := prev.releases[r.version]
 		if rel == nil || prev.held[r.version] != r || prev.keys != c.keys {
 			rel = r.build(c.keys)
 		}
-		c.held[r.version], c.releases[r.version] = r, rel
-		platforms := make([]Platform, 0, len(r.packages))
-		for _, pkg := range r.packages {
-			platforms = append(platforms, pkg.Platform)
+		c.held[r.version] = r
+		c.size += r.size()
+		if signer, _ := c.keys.signer(r.signed); signer == nil && c.keys.lost != nil {
+			c.lost = c.keys.lost // it is listed, and cannot be served for now
+		} else {
+			c.releases[r.version] = rel
 		}
-		c.listing.Versions = append(c.listing.Versions, Version{r.version, r.protocols, platforms})
+		c.listing.Versions = append(c.listing.Versions, r.listed())
 	}
 	for _, at := range slices.Sorted(maps.Keys(c.keys.files)) {
-		c.problems = append(c.problems, c.keys.files[at].problems...)
+		f := c.keys.files[at]
+		if strings.HasPrefix(at, p.String()+"/") { // the namespace's are its own
+			c.problems = append(c.problems, f.problems...)
+		}
+		c.size += f.size
 	}
-	judged, until := c.keys.judge(whole, time.Now())
+	judged, until := c.keys.judge(dirs, time.Now())
 	c.problems, c.until = append(c.problems, judged...), until
-
-	if doc := c.document; doc != nil {
-		if doc.broken != nil {
-			c.problems = append(c.problems, doc.broken.problem)
-		}
-		if doc.parsed != nil {
-			c.problems = append(c.problems, doc.parsed.problems...)
-			c.listing.Warnings = doc.parsed.listing.Warnings
-			for _, v := range doc.parsed.listing.Versions {
-				if c.held[v.Version] != nil {
-					c.problems = append(c.problems, Problem{Path: p.String() + ".json", What: "version " + v.Version + " has a directory, too",
-						Effect: "the directory is served", Fix: "remove it from the document"})
-					continue
-				}
-				c.listing.Versions = append(c.listing.Versions, v)
-				c.releases[v.Version] = doc.parsed.releases[v.Version]
-			}
-		}
-	}
-	if c.unread != nil {
-		c.problems = append(c.problems, c.unread.problem)
+	if c.document != nil {
+		c.addDocument(p)
 	}
 	switch {
-	case len(c.releases) > 0:
-	case c.unread != nil:
-		c.err = c.unread
-	case c.document != nil && c.document.broken != nil:
-		c.err = c.document.broken
+	case len(c.listing.Versions) > 0:
+	case c.lost != nil:
+		c.err = c.lost
 	default:
 		c.err = fmt.Errorf("%v has no version that can be served: %w", p, fs.ErrNotExist)
+		if len(c.problems) == 0 && (c.document == nil || len(c.listing.Warnings) == 0) {
+			c.problems = append(c.problems, Problem{Path: p.String(), What: "it holds no release, nor has its document a version",
+				Effect: "clients are told that there is no such provider", Fix: "add a release, or remove it"})
+		}
 	}
-	if prev.listing != nil && maps.Equal(c.releases, prev.releases) && slices.Equal(c.listing.Warnings, prev.listing.Warnings) {
+	if prev.listing != nil && prev.listing.equal(c.listing) {
 		c.listing = prev.listing
 	}
 }
 
-// absent returns why a provider that has no file is absent: because there is
-// none in a tree that can be read, or because the tree is away.
-func (b *FSBackend) absent(p Provider) error {
-	found, err := b.anyProvider()
-	if err != nil {
-		return outage(err)
-	}
-	b.mu.Lock()
-	peopled := b.peopled
-	b.peopled = peopled || found
-	b.mu.Unlock()
-	if peopled && !found {
-		return errors.New("the tree is empty and was not: its volume may not be mounted")
-	}
-	return fmt.Errorf("there is no provider %v: %w", p, fs.ErrNotExist)
-}
-
-// anyProvider reports whether there is any provider in the tree.
-func (b *FSBackend) anyProvider() (bool, error) {
-	for p, err := range b.Providers(context.Background()) {
-		if err == nil {
-			return true, nil
+// chooseDirs returns the release directories to serve, one for each version,
+// and notes the problems of all.
+func (c *content) chooseDirs() []*releaseDir {
+	chosen := make(map[string]*releaseDir)
+	for _, name := range slices.Sorted(maps.Keys(c.dirs)) {
+		dir := c.dirs[name]
+		c.problems = append(c.problems, dir.problems...)
+		if dir.lost != nil {
+			c.lost = dir.lost
 		}
-		if p.Namespace == "" {
-			return false, err
-		}
-	}
-	return false, nil
-}
-
-// outage hides what err matches: a tree that isn't there is no provider that
-// isn't there.
-func outage(err error) error { return fmt.Errorf("the tree cannot be read: %v", err) }
-
-// explain returns err, which the file system gave for name, in a form that
-// matches fs.ErrNotExist where there is nothing at that name: file systems
-// have errors of their own for a file in the place of a directory, and for a
-// link that may not be followed.
-func (b *FSBackend) explain(name string, err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	for i := 0; i <= len(name); i++ {
-		if i < len(name) && name[i] != '/' {
+		if dir.release == nil {
 			continue
 		}
-		at := name[:i]
-		if why := b.badLink(at); why != "" {
-			return &linkError{at, why}
+		version := dir.release.version
+		other := chosen[version]
+		if other == nil || dir.current && !other.current { // what was moved is served from where it is now
+			chosen[version], dir, other = dir, other, dir
 		}
-		info, statErr := fs.Stat(b.fsys, at)
-		if statErr != nil {
-			return err
-		}
-		if i < len(name) && !info.IsDir() {
-			return fmt.Errorf("%s is no directory: %w", at, fs.ErrNotExist)
+		if dir != nil && dir.current {
+			c.problems = append(c.problems, Problem{Path: dir.path, What: "version " + version + " stands in " + chosen[version].path + ", too",
+				Effect: "that directory is served", Fix: "remove one"})
 		}
 	}
-	return err
+	dirs := slices.Collect(maps.Values(chosen))
+	slices.SortFunc(dirs, func(a, b *releaseDir) int { return strings.Compare(a.path, b.path) })
+	return dirs
 }
 
-// readDir returns what is in a directory.
-func (b *FSBackend) readDir(name string) ([]fs.DirEntry, error) {
-	entries, err := fs.ReadDir(b.fsys, name)
-	if err != nil {
-		return nil, b.explain(name+"/.", err) // there is nothing in what is no directory
-	}
-	return entries, nil
-}
-
-// A linkError is a link that is not followed. It matches [fs.ErrNotExist].
-type linkError struct{ path, why string }
-
-func (e *linkError) Error() string        { return "the link " + e.path + " " + e.why }
-func (e *linkError) Is(target error) bool { return target == fs.ErrNotExist }
-
-func (e *linkError) problem(effect string) Problem {
-	return Problem{Path: e.path, What: "the link " + e.why, Effect: effect, Fix: e.fix()}
-}
-
-func (e *linkError) fix() string { return "let it lead to a relative path in the tree" }
-
-// An unreadError is why something in the tree could not be read. It matches
-// its cause.
-type unreadError struct {
-	problem Problem
-	cause   error
-}
-
-func (e *unreadError) Error() string { return e.problem.Path + ": " + e.problem.What }
-func (e *unreadError) Unwrap() error { return e.cause }
-
-// badLink returns why the link at name, if it is one, is not followed.
-func (b *FSBackend) badLink(name string) string {
-	const hops = 40 // as many as operating systems follow
-	for range hops {
-		target, err := fs.ReadLink(b.fsys, name)
-		if err != nil {
-			return ""
-		}
-		if path.IsAbs(target) || filepath.IsAbs(target) {
-			return "is absolute"
-		}
-		if name = path.Join(path.Dir(name), filepath.ToSlash(target)); !fs.ValidPath(name) {
-			return "leads out of the tree"
+// addDocument adds what the document says.
+func (c *content) addDocument(p Provider) {
+	doc := c.document
+	if doc.broken != nil {
+		c.problems = append(c.problems, doc.broken.problem)
+		if doc.parsed == nil && doc.broken.cause == nil {
+			c.lost = doc.broken
 		}
 	}
-	return "leads in a circle"
+	if doc.parsed == nil {
+		return
+	}
+	c.size += doc.parsed.size
+	c.problems = append(c.problems, doc.parsed.problems...)
+	c.listing.Warnings = doc.parsed.listing.Warnings
+	for _, v := range doc.parsed.listing.Versions {
+		if c.held[v.Version] != nil {
+			c.problems = append(c.problems, Problem{Path: p.String() + ".json", What: "version " + v.Version + " has a directory, too",
+				Effect: "the directory is served", Fix: "remove it from the document"})
+			continue
+		}
+		c.listing.Versions = append(c.listing.Versions, v)
+		c.releases[v.Version] = doc.parsed.releases[v.Version]
+	}
 }
 
-// A stamp tells whether a file is still the one that was read.
-type stamp struct {
-	info   fs.FileInfo
-	proves bool // a file like this one is this one
-}
-
-// stampOf returns the stamp of a file that was read at a time. It proves
-// nothing for a file that has no time, or was modified so lately that it may
-// be modified again within its clock's grain.
-func stampOf(info fs.FileInfo, read time.Time) stamp {
-	t := info.ModTime()
-	return stamp{info, !t.IsZero() && t.Before(read.Add(-youngFor))}
-}
-
-func (s stamp) is(info fs.FileInfo) bool { return s.proves && alike(s.info, info) }
-
-// alike reports whether two descriptions of a file have the same size and
-// time, and are of the same file where the file system can tell.
-func alike(a, b fs.FileInfo) bool {
-	return a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && (os.SameFile(a, b) || !os.SameFile(b, b))
-}
-
-// readFile reads a regular file that should be no larger than limit.
-func (b *FSBackend) readFile(name string, limit int64) ([]byte, stamp, error) {
-	now := time.Now()
-	f, err := b.fsys.Open(name)
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	if info.Size() > limit {
-		return nil, stampOf(info, now), fmt.Errorf("larger than %d MiB", limit>>20)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	after, err := f.Stat()
-	if err != nil {
-		return nil, stamp{}, err
-	}
-	if !alike(info, after) || int64(len(data)) != after.Size() {
-		return nil, stamp{}, errors.New("changed while it was read")
-	}
-	return data, stampOf(info, now), nil
+func (l *Listing) equal(o *Listing) bool {
+	return slices.Equal(l.Warnings, o.Warnings) && slices.EqualFunc(l.Versions, o.Versions, func(a, b Version) bool {
+		return a.Version == b.Version && slices.Equal(a.Protocols, b.Protocols) && slices.Equal(a.Platforms, b.Platforms)
+	})
 }

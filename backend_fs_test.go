@@ -188,8 +188,8 @@ func TestReleaseLayout(t *testing.T) {
 		}, true, ""},
 		{"v in the directory's name", func(tr tree) { tr.move("acme/hello/2.0.0", "acme/hello/v2.0.0") }, true, ""},
 		{"directory of any name", func(tr tree) { tr.move("acme/hello/2.0.0", "acme/hello/newest") }, true, ""},
-		{"two directories", func(tr tree) { tr.addRelease(t, "acme/hello/v2.0.0", "2.0.0", "linux_amd64") }, true, "stands in another directory, too"},
-		{"two releases in a directory", func(tr tree) { tr.addRelease(t, "acme/hello/2.0.0", "3.0.0", "linux_amd64") }, true, "of another version than the directory"},
+		{"two directories", func(tr tree) { tr.addRelease(t, "acme/hello/v2.0.0", "2.0.0", "linux_amd64") }, true, "acme/hello/v2.0.0: version 2.0.0 stands in acme/hello/2.0.0, too"},
+		{"two releases in a directory", func(tr tree) { tr.addRelease(t, "acme/hello/2.0.0", "3.0.0", "linux_amd64") }, true, "terraform-provider-hello_3.0.0_SHA256SUMS: it is one of several in the directory"},
 		{"no full version", func(tr tree) {
 			tr.move("acme/hello/2.0.0", "old")
 			tr.addRelease(t, "acme/hello/2.0", "2.0", "linux_amd64")
@@ -285,7 +285,21 @@ func documentOf(versions ...string) string {
 		}
 		fmt.Fprintf(&doc, `{"version":%q,"protocols":["5.0"],"platforms":[{"os":"linux","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"%064x"}]}`, version, i)
 	}
-	return `{"shasums_url":"https://h/s","shasums_signature_url":"https://h/s.sig","versions":[` + doc.String() + `]}`
+	return `{"shasums_url":"https://h/s","shasums_signature_url":"https://h/s.sig",` + sampleKeys("") + `,"versions":[` + doc.String() + `]}`
+}
+
+// sampleKeys returns the sample's key, as it stands in a document, behind more
+// of its members.
+func sampleKeys(more string) string {
+	armor, err := fs.ReadFile(sampleTree(), "demo/demo.asc")
+	if err != nil {
+		panic(err)
+	}
+	quoted, err := json.Marshal(string(armor))
+	if err != nil {
+		panic(err)
+	}
+	return `"signing_keys":{"gpg_public_keys":[{` + more + `"ascii_armor":` + string(quoted) + `}]}`
 }
 
 // TestReleaseProtocols reads them from the manifest.
@@ -366,7 +380,8 @@ func TestZip(t *testing.T) {
 			{"GET", map[string]string{"Range": "bytes=-5"}, 206, zip[len(zip)-5:]},
 			{"GET", map[string]string{"Range": "bytes=10-19", "If-Range": etag}, 206, zip[10:20]},
 			{"GET", map[string]string{"Range": "bytes=10-19", "If-Range": `"other"`}, 200, zip},
-			{"GET", map[string]string{"Range": "bytes=100000-"}, 416, ""},
+			{"GET", map[string]string{"Range": "bytes=100000-"}, 416, `{"errors":["Requested Range Not Satisfiable"]}`},
+			{"GET", map[string]string{"If-Match": `"other"`}, 412, `{"errors":["Precondition Failed"]}`},
 			{"GET", map[string]string{"If-None-Match": etag}, 304, ""},
 			{"GET", map[string]string{"Accept-Encoding": "gzip"}, 200, zip},
 			{"PUT", nil, 405, `{"errors":["Method Not Allowed"]}`},
@@ -379,8 +394,11 @@ func TestZip(t *testing.T) {
 			reg.ServeHTTP(rec, req)
 			resp := rec.Result()
 			got := body(t, resp)
-			if resp.StatusCode != test.code || test.code != 416 && got != test.body {
+			if resp.StatusCode != test.code || got != test.body {
 				t.Errorf("%s %v = %s %q", test.method, test.header, resp.Status, got)
+			}
+			if resp.StatusCode >= 400 && (resp.Header.Get("Content-Type") != "application/json" || resp.Header.Get("Cache-Control") != "no-store") {
+				t.Errorf("%s %v: header %v", test.method, test.header, resp.Header)
 			}
 			if resp.StatusCode < 300 && (resp.Header.Get("ETag") != etag || resp.Header.Get("Content-Type") != "application/zip" || resp.Header.Get("Content-Encoding") != "") {
 				t.Errorf("%s %v: header %v", test.method, test.header, resp.Header)
@@ -610,6 +628,7 @@ func TestOutage(t *testing.T) {
 			t.Errorf("after the outage: %q", got)
 		}
 		l.edit(func(files fstest.MapFS) { clear(files) })
+		time.Sleep(time.Second)
 		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"}); err == nil || errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("never read, in a root that is empty now: %v, want an error that is no absence", err)
 		}
@@ -937,7 +956,7 @@ func TestDocument(t *testing.T) {
 				versions += "," + good
 				want = strings.TrimPrefix(want+", 9.0.0 linux_amd64", ", ")
 			}
-			b := newBackend(t, fstest.MapFS{"acme/hello.json": file(`{"shasums_url":"https://h/s","shasums_signature_url":"https://h/g","versions":[` + versions + `]}`)})
+			b := newBackend(t, fstest.MapFS{"acme/hello.json": file(`{"shasums_url":"https://h/s","shasums_signature_url":"https://h/g",` + sampleKeys("") + `,"versions":[` + versions + `]}`)})
 			l, err := b.Versions(t.Context(), acmeHello)
 			if err != nil {
 				t.Fatal(err)
@@ -970,13 +989,7 @@ func TestDocument(t *testing.T) {
 // TestInheritance takes what a platform lacks from its version, and that from
 // the document.
 func TestInheritance(t *testing.T) {
-	armor, err := json.Marshal(sampleFile(t, "demo/demo.asc"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys := func(id string) string {
-		return `"signing_keys":{"gpg_public_keys":[{` + id + `"ascii_armor":` + string(armor) + `}]}`
-	}
+	keys := sampleKeys
 	platform := func(os, more string) string {
 		return `{"os":"` + os + `","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"` + strings.Repeat("0", 64) + `"` + more + `}`
 	}

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"iter"
+	"log/slog"
 	"strings"
 )
 
@@ -41,89 +42,140 @@ type CheckOptions struct {
 	Progress func(Provider)
 }
 
-// Check reads the tree anew and yields what is wrong with it. It ends early
-// when ctx is done. Nil options are the defaults.
+// Check reads the tree anew and yields what is wrong with it, each problem
+// once. It ends early when ctx is done. Nil options are the defaults.
 func (b *FSBackend) Check(ctx context.Context, opts *CheckOptions) iter.Seq[Problem] {
 	if opts == nil {
 		opts = new(CheckOptions)
 	}
 	return func(yield func(Problem) bool) {
+		c := &checker{FSBackend: NewFSBackend(b.fsys, &FSOptions{Logger: slog.New(slog.DiscardHandler)}), yield: yield, seen: make(map[report]bool)}
 		providers := opts.Providers
 		if providers == nil {
-			for p, err := range b.Providers(ctx) {
-				if err == nil {
-					providers = append(providers, p)
-				} else if ctx.Err() == nil && !yield(Problem{Path: cmp.Or(p.Namespace, "."), What: reason(err),
-					Effect: "nothing in it is served", Fix: "make the directory readable"}) {
-					return
-				}
-			}
-			for problem := range b.checkNames() {
-				if !yield(problem) {
-					return
-				}
-			}
+			providers = c.names(ctx)
 		}
 		for _, p := range providers {
-			if ctx.Err() != nil {
+			if c.done || ctx.Err() != nil {
 				return
 			}
 			if opts.Progress != nil {
 				opts.Progress(p)
 			}
-			for problem := range b.checkProvider(ctx, p, opts.Hash) {
-				if !yield(problem) {
+			c.provider(ctx, p, opts.Hash)
+		}
+	}
+}
+
+// A checker goes through a tree.
+type checker struct {
+	*FSBackend
+	yield func(Problem) bool
+	seen  map[report]bool
+	done  bool // nobody wants any more problems
+}
+
+func (c *checker) found(problems ...Problem) {
+	for _, p := range problems {
+		if key := (report{p.Path, p.What}); !c.done && !c.seen[key] {
+			c.seen[key] = true
+			c.done = !c.yield(p)
+		}
+	}
+}
+
+// names returns the providers in the tree. It finds what no client can ask for
+// by its name, and links that are not followed.
+func (c *checker) names(ctx context.Context) (providers []Provider) {
+	for p, err := range c.Providers(ctx) {
+		if err == nil {
+			providers = append(providers, p)
+		} else if ctx.Err() == nil {
+			c.found(Problem{Path: cmp.Or(p.Namespace, "."), What: reason(err), Effect: "nothing in it is served", Fix: "make the directory readable"})
+		}
+	}
+	root, err := fs.ReadDir(c.fsys, ".")
+	if err == nil && len(providers) == 0 && ctx.Err() == nil {
+		c.found(Problem{Path: ".", What: "there is no provider in the tree", Effect: "clients are told that there is none", Fix: "mount the volume, or add a provider"})
+	}
+	for _, entry := range root {
+		name := entry.Name()
+		if ignored(name) {
+			continue
+		}
+		var problems []Problem
+		if !mayBeDir(entry) || !c.isDir(name, entry, &problems) {
+			c.found(problems...)
+			if strings.HasSuffix(name, ".json") {
+				c.found(Problem{Path: name, What: "it is in no namespace", Effect: "it is not served", Fix: "move it to the directory of its namespace"})
+			}
+			continue
+		}
+		if !validName(name) {
+			c.found(nameProblem(name, name))
+			continue
+		}
+		types, _ := fs.ReadDir(c.fsys, name) // an error was found above
+		for _, entry := range types {
+			t, isDocument := strings.CutSuffix(entry.Name(), ".json")
+			if !ignored(t) && !validName(t) && (isDocument || entry.IsDir()) {
+				c.found(nameProblem(name+"/"+entry.Name(), t))
+			}
+		}
+		if ns, err := c.namespace(name); err == nil {
+			c.found(ns.problems...)
+		}
+	}
+	return providers
+}
+
+// provider finds what is wrong with a provider.
+func (c *checker) provider(ctx context.Context, p Provider, hash bool) {
+	if !p.valid() {
+		c.found(nameProblem(p.String(), p.String()))
+		return
+	}
+	ns, err := c.find(p)
+	if errors.Is(err, fs.ErrNotExist) {
+		c.found(Problem{Path: p.String(), What: "there is no such provider", Effect: "clients are told so", Fix: "add its directory or its document"})
+		return
+	} else if err != nil {
+		c.found(Problem{Path: p.Namespace, What: err.Error(), Effect: "what was read before is still served, the rest fails", Fix: "mount the volume, and make it readable"})
+		return
+	}
+	c.found(ns.problems...)
+	content := c.read(p, ns, nil)
+	c.found(content.problems...)
+	if !hash {
+		return
+	}
+	for _, v := range content.listing.Versions {
+		if r := content.held[v.Version]; r != nil {
+			for i := range r.packages {
+				if c.done || ctx.Err() != nil {
 					return
 				}
+				c.zip(ctx, &r.packages[i])
 			}
 		}
 	}
 }
 
-// checkNames yields what no client can ask for by its name, and links that are
-// not followed.
-func (b *FSBackend) checkNames() iter.Seq[Problem] {
-	return func(yield func(Problem) bool) {
-		namespaces, err := fs.ReadDir(b.fsys, ".")
-		if err != nil {
-			return
-		}
-		for _, entry := range namespaces {
-			name := entry.Name()
-			if !b.isDir(name, entry) {
-				if strings.HasSuffix(name, ".json") && !ignored(name) &&
-					!yield(Problem{Path: name, What: "it is in no namespace", Effect: "it is not served", Fix: "move it to the directory of its namespace"}) {
-					return
-				}
-				if entry.Type()&fs.ModeSymlink != 0 && !b.yieldLink(name, yield) {
-					return
-				}
-				continue
-			}
-			if !validName(name) {
-				if !ignored(name) && !yield(nameProblem(name, name)) {
-					return
-				}
-				continue
-			}
-			types, err := fs.ReadDir(b.fsys, name)
-			if err != nil {
-				continue // Providers has yielded that
-			}
-			for _, entry := range types {
-				at := name + "/" + entry.Name()
-				t, isDocument := strings.CutSuffix(entry.Name(), ".json")
-				if !ignored(t) && !validName(t) && (isDocument || b.isDir(at, entry)) && !yield(nameProblem(at, t)) {
-					return
-				}
-			}
-		}
+// zip compares a zip with its sum.
+func (c *checker) zip(ctx context.Context, p *heldPackage) {
+	h := sha256.New()
+	f, err := c.openZip(p)
+	if err == nil {
+		defer f.Close()
+		_, err = io.Copy(h, contextReader{ctx, f})
 	}
-}
-
-func (b *FSBackend) yieldLink(name string, yield func(Problem) bool) bool {
-	why := b.badLink(name)
-	return why == "" || ignored(name) || yield((&linkError{name, why}).problem("nothing behind it is served"))
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		c.found(Problem{Path: p.path, What: reason(err), Effect: "clients cannot download it", Fix: "make the file readable"})
+	case [sha256.Size]byte(h.Sum(nil)) != p.sha256:
+		c.found(Problem{Path: p.path, What: "it has another sum than SHA256SUMS says",
+			Effect: "clients download it and refuse it", Fix: "copy the zip that was released"})
+	}
 }
 
 func nameProblem(at, name string) Problem {
@@ -132,60 +184,6 @@ func nameProblem(at, name string) Problem {
 		p.What, p.Fix = "clients ask for names in lower case", "rename it to "+strings.Replace(at, name, lower, 1)
 	}
 	return p
-}
-
-// checkProvider yields what is wrong with a provider.
-func (b *FSBackend) checkProvider(ctx context.Context, p Provider, hash bool) iter.Seq[Problem] {
-	return func(yield func(Problem) bool) {
-		if !p.valid() {
-			yield(nameProblem(p.String(), p.String()))
-			return
-		}
-		c, err := b.read(p, nil)
-		if errors.Is(err, fs.ErrNotExist) {
-			yield(Problem{Path: p.String(), What: "there is no such provider", Effect: "clients are told so", Fix: "add its directory or its document"})
-			return
-		} else if err != nil {
-			yield(Problem{Path: ".", What: err.Error(), Effect: "what was read before is still served, the rest fails", Fix: "mount the volume, and make it readable"})
-			return
-		}
-		for _, problem := range c.problems {
-			if !yield(problem) {
-				return
-			}
-		}
-		if !hash {
-			return
-		}
-		for _, v := range c.listing.Versions {
-			if r := c.held[v.Version]; r != nil {
-				for i := range r.packages {
-					pkg := &r.packages[i]
-					if problem := b.checkHash(ctx, pkg); ctx.Err() != nil || problem != nil && !yield(*problem) {
-						return
-					}
-				}
-			}
-		}
-	}
-}
-
-// checkHash compares a zip with its sum.
-func (b *FSBackend) checkHash(ctx context.Context, p *heldPackage) *Problem {
-	f, err := b.openZip(p)
-	if err != nil {
-		return &Problem{Path: p.path, What: err.Error(), Effect: "clients cannot download it", Fix: "make the file readable"}
-	}
-	defer f.Close()
-	h := sha256.New()
-	if _, err := io.Copy(h, contextReader{ctx, f}); err != nil {
-		return &Problem{Path: p.path, What: reason(err), Effect: "clients cannot download it", Fix: "make the file readable"}
-	}
-	if [sha256.Size]byte(h.Sum(nil)) != p.sha256 {
-		return &Problem{Path: p.path, What: "it has another sum than SHA256SUMS says",
-			Effect: "clients download it and refuse it", Fix: "copy the zip that was released"}
-	}
-	return nil
 }
 
 // A contextReader fails when its context is done.

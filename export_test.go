@@ -10,8 +10,8 @@ func Look(b *FSBackend, p Provider) error {
 	if h == nil {
 		return errors.New("it is not held")
 	}
-	c, err := b.read(p, h.content)
-	if err == nil && c != h.content {
+	ns, err := b.find(p)
+	if err == nil && b.read(p, ns, h.content) != h.content {
 		err = errors.New("it has changed")
 	}
 	return err

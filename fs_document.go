@@ -1,11 +1,14 @@
 package rekisteri
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"hash/fnv"
+	"io"
 	"io/fs"
 	"slices"
 	"strings"
@@ -14,6 +17,8 @@ import (
 
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
+
+const maxDocument = 64 << 20 // bytes in a metadata document
 
 // A document is the metadata file of a provider as it was last read. It is
 // immutable.
@@ -62,12 +67,11 @@ func (b *FSBackend) readDocument(p Provider, prev *document) *document {
 		return prev
 	}
 	data, stamp, err := b.readFile(name, maxDocument)
-	doc.stamp = stamp
 	if err != nil {
 		return broken(reason(err), "make the file readable, and replace it by renaming")
 	}
-	doc.sum = sha256.Sum256(data)
-	if doc.sum == prev.sum {
+	doc.stamp, doc.sum = stamp, sha256.Sum256(data)
+	if doc.sum == prev.sum { // as where a file system has no times
 		doc.broken = prev.broken
 		return doc
 	}
@@ -84,14 +88,14 @@ func (b *FSBackend) readDocument(p Provider, prev *document) *document {
 type (
 	documentJSON struct {
 		sharedJSON
-		Warnings []string                    `json:"warnings"`
-		Versions []item[documentVersionJSON] `json:"versions"`
+		Warnings []string
+		Versions []documentEntry
 	}
 	documentVersionJSON struct {
 		sharedJSON
-		Version   string                       `json:"version"`
-		Protocols []item[string]               `json:"protocols"`
-		Platforms []item[documentPlatformJSON] `json:"platforms"`
+		Version   string                 `json:"version"`
+		Protocols []string               `json:"protocols"`
+		Platforms []documentPlatformJSON `json:"platforms"`
 	}
 	documentPlatformJSON struct {
 		sharedJSON
@@ -108,15 +112,81 @@ type (
 	}
 )
 
-// An item is an element of a list whose own faults don't fail the list.
-type item[T any] struct {
-	value T
-	err   error
+// A documentEntry is an element of a document's versions.
+type documentEntry struct {
+	documentVersionJSON
+	err        error // the first value of another type than it should be, which is empty instead
+	start, end int64 // where it stands
 }
 
-func (i *item[T]) UnmarshalJSON(data []byte) error {
-	i.err = json.Unmarshal(data, &i.value)
-	return nil
+// decodeDocument decodes a document. It notes where the versions stand, for
+// which it goes through the outermost object by itself.
+func decodeDocument(data []byte) (*documentJSON, error) {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	doc := new(documentJSON)
+	if err := expect(dec, json.Delim('{')); err != nil {
+		return nil, err
+	}
+	for dec.More() {
+		key, err := dec.Token()
+		if err != nil {
+			return nil, err
+		}
+		name, _ := key.(string)
+		var into any = new(json.RawMessage) // what the layout doesn't know
+		switch strings.ToLower(name) {
+		case "versions":
+			if err := doc.decodeVersions(dec); err != nil {
+				return nil, err
+			}
+			continue
+		case "warnings":
+			into = &doc.Warnings
+		case "shasums_url":
+			into = &doc.SHASumsURL
+		case "shasums_signature_url":
+			into = &doc.SHASumsSignatureURL
+		case "signing_keys":
+			into = &doc.SigningKeys
+		}
+		if err := dec.Decode(into); err != nil {
+			return nil, err
+		}
+	}
+	if err := expect(dec, json.Delim('}')); err != nil {
+		return nil, err
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		return nil, errors.New("there is something behind the document")
+	}
+	return doc, nil
+}
+
+func (doc *documentJSON) decodeVersions(dec *json.Decoder) error {
+	if err := expect(dec, json.Delim('[')); err != nil {
+		return fmt.Errorf("versions: %w", err)
+	}
+	for dec.More() {
+		entry := documentEntry{start: dec.InputOffset()}
+		if err := dec.Decode(&entry.documentVersionJSON); err != nil {
+			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
+				return err
+			}
+			entry.err = err
+		}
+		entry.end = dec.InputOffset()
+		doc.Versions = append(doc.Versions, entry)
+	}
+	return expect(dec, json.Delim(']'))
+}
+
+// expect reads a token that has to be the next.
+func expect(dec *json.Decoder, want json.Delim) error {
+	token, err := dec.Token()
+	if err == nil && token != want {
+		err = fmt.Errorf("%v stands in the place of %v", token, want)
+	}
+	return err
 }
 
 // inherit returns s with what it lacks taken from outer.
@@ -133,44 +203,37 @@ func (s sharedJSON) inherit(outer sharedJSON) sharedJSON {
 	return s
 }
 
-// parseDocument reads a metadata document. What a client would choke on is
-// left out of the result, with a problem.
-func parseDocument(name string, data []byte) (*parsed, error) {
-	var doc documentJSON
-	if err := json.Unmarshal(data, &doc); err != nil {
-		return nil, err
-	}
-	p := &documentParser{
-		name:   name,
-		keys:   make(map[*signingKeysJSON][]SigningKey),
-		blocks: make(map[string]block),
-		parsed: parsed{
-			listing:  &Listing{Versions: make([]Version, 0, len(doc.Versions)), Warnings: doc.Warnings},
-			releases: make(map[string]*Release, len(doc.Versions)),
-		},
-	}
-	for i, v := range doc.Versions {
-		if v.err != nil {
-			p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, v.err), "the version is not served", "mend the entry")
-			continue
-		}
-		p.version(&v.value, doc.sharedJSON)
-	}
-	return &p.parsed, nil
-}
-
 // A parsed is what a metadata document says.
 type parsed struct {
 	listing  *Listing
 	releases map[string]*Release // by version
 	problems []Problem
+	size     int64
+	index    *documentIndex
+}
+
+// A documentIndex is what is left of a document that was dropped: where its
+// versions stand.
+type documentIndex struct {
+	name   string
+	stamp  stamp
+	shared sharedJSON // the document's own
+	spans  map[string]span
+	blocks map[string]block
+}
+
+// A span is a part of a file.
+type span struct {
+	start, end int64
+	sum        uint64 // of what was read there
 }
 
 type documentParser struct {
-	parsed
-	name   string
-	keys   map[*signingKeysJSON][]SigningKey // of each list of keys that was read
-	blocks map[string]block                  // by the armored text: it stands in many places
+	name     string
+	keys     map[*signingKeysJSON][]SigningKey // of each list of keys that was read
+	blocks   map[string]block                  // by the armored text: it stands in many places
+	names    map[string]string                 // of platforms and protocols: so do they
+	problems []Problem
 }
 
 // A block is what an armored key block turned out to be.
@@ -179,37 +242,161 @@ type block struct {
 	err error
 }
 
+func newDocumentParser(name string, blocks map[string]block) *documentParser {
+	return &documentParser{name: name, keys: make(map[*signingKeysJSON][]SigningKey), blocks: blocks, names: make(map[string]string)}
+}
+
+// parseDocument reads a metadata document. What a client would choke on is
+// left out of the result, with a problem.
+func parseDocument(name string, data []byte) (*parsed, error) {
+	doc, err := decodeDocument(data)
+	if err != nil {
+		return nil, err
+	}
+	p := newDocumentParser(name, make(map[string]block))
+	result := &parsed{
+		listing:  &Listing{Versions: make([]Version, 0, len(doc.Versions)), Warnings: doc.Warnings},
+		releases: make(map[string]*Release, len(doc.Versions)),
+		size:     int64(len(data)),
+		index:    &documentIndex{name: name, shared: doc.sharedJSON, spans: make(map[string]span, len(doc.Versions)), blocks: p.blocks},
+	}
+	var unsigned, old []string
+	for i := range doc.Versions {
+		v := &doc.Versions[i]
+		if v.err != nil {
+			p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, v.err), "that value counts as empty", "mend the entry")
+		}
+		version, ok := readVersion(v.Version)
+		if !ok {
+			p.leftOut(fmt.Sprintf("the version %q is not a semantic version", v.Version),
+				"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
+			continue
+		}
+		if result.releases[version] != nil {
+			p.leftOut(fmt.Sprintf("the version %q stands there twice, as %s", v.Version, version), "only the first is served", "remove one")
+			continue
+		}
+		rel := p.release(version, &v.documentVersionJSON, doc.sharedJSON)
+		if len(rel.Packages) == 0 {
+			p.leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
+				"it is not served: clients would choose it and fail", "add a platform")
+			continue
+		}
+		result.releases[version] = rel
+		result.index.spans[version] = span{v.start, v.end, hash(data[v.start:v.end])}
+		listed := Version{Version: version, Protocols: rel.Protocols, Platforms: make([]Platform, len(rel.Packages))}
+		for i := range rel.Packages {
+			listed.Platforms[i] = rel.Packages[i].Platform
+		}
+		result.listing.Versions = append(result.listing.Versions, listed)
+		if slices.ContainsFunc(rel.Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
+			unsigned = append(unsigned, version)
+		}
+		if len(rel.Protocols) > 0 && !slices.ContainsFunc(rel.Protocols, installable) {
+			old = append(old, version)
+		}
+	}
+	if len(unsigned) > 0 {
+		p.leftOut("there is no signing key for version "+abridged(unsigned), "clients refuse to install it", "add signing_keys")
+	}
+	if len(old) > 0 {
+		p.leftOut("there is neither protocol 5 nor 6 in version "+abridged(old), "clients refuse to install it", "nothing but a newer version does")
+	}
+	result.problems = p.problems
+	return result, nil
+}
+
+// hash returns a hash of what was read. It has to tell what was checked from
+// what has taken its place since, and lasts as long as the process.
+func hash(data []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(data)
+	return h.Sum64()
+}
+
+// index returns what is left of a content when it is dropped, if that is of
+// use: if all of it stands in a document.
+func (c *content) index() *documentIndex {
+	doc := c.document
+	if doc == nil || doc.parsed == nil || doc.broken != nil || !doc.stamp.proves || len(c.dirs) > 0 || c.unread != nil {
+		return nil
+	}
+	index := *doc.parsed.index
+	index.stamp = doc.stamp
+	return &index
+}
+
+// dropped returns a release of a document that was held and dropped. It reads
+// no more than the part of the document that describes it. It returns nil
+// where that is not to be had: the document is then read as a whole.
+func (b *FSBackend) dropped(p Provider, version string) *Release {
+	b.mu.Lock()
+	index := b.indexes[p]
+	b.mu.Unlock()
+	if index == nil {
+		return nil
+	}
+	at, ok := index.spans[version]
+	if !ok {
+		return nil
+	}
+	select {
+	case b.looks <- struct{}{}:
+		defer func() { <-b.looks }()
+	default:
+		return nil
+	}
+	data, ok := b.readSpan(index, at)
+	if !ok {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		if b.indexes[p] == index {
+			delete(b.indexes, p)
+		}
+		return nil
+	}
+	var v documentVersionJSON
+	json.Unmarshal(data, &v) // what it fails with was reported when the document was read
+	return newDocumentParser(index.name, index.blocks).release(version, &v, index.shared)
+}
+
+// readSpan reads a part of a document, if the document is what it was.
+func (b *FSBackend) readSpan(index *documentIndex, at span) ([]byte, bool) {
+	f, err := b.openRandom(index.name)
+	if err != nil {
+		return nil, false
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil || !index.stamp.is(info) {
+		return nil, false
+	}
+	data := make([]byte, at.end-at.start)
+	if _, err := f.ReadAt(data, at.start); err != nil && err != io.EOF || hash(data) != at.sum {
+		return nil, false
+	}
+	return bytes.TrimLeft(data, ", \t\r\n"), true
+}
+
 func (p *documentParser) leftOut(what, effect, fix string) {
 	p.problems = append(p.problems, Problem{Path: p.name, What: what, Effect: effect, Fix: fix})
 }
 
-func (p *documentParser) version(v *documentVersionJSON, outer sharedJSON) {
-	version, ok := readVersion(v.Version)
-	if !ok {
-		p.leftOut(fmt.Sprintf("the version %q is not a semantic version", v.Version),
-			"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
-		return
-	}
-	if p.releases[version] != nil {
-		p.leftOut(fmt.Sprintf("the version %q stands there twice, as %s", v.Version, version), "only the first is served", "remove one")
-		return
-	}
+// release returns the release that an entry describes.
+func (p *documentParser) release(version string, v *documentVersionJSON, outer sharedJSON) *Release {
 	rel := &Release{Packages: make([]Package, 0, len(v.Platforms))}
 	for _, protocol := range v.Protocols {
-		if protocol.err != nil || !validProtocol(protocol.value) {
-			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", version, protocol.value),
+		if !validProtocol(protocol) {
+			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", version, protocol),
 				"it is left out: clients would refuse the version", "write it as in 5.0, in quotes")
 			continue
 		}
-		rel.Protocols = append(rel.Protocols, protocol.value)
+		rel.Protocols = append(rel.Protocols, p.intern(protocol))
 	}
 	shared := v.inherit(outer)
-	platforms := make([]Platform, 0, len(v.Platforms))
-	for i, platform := range v.Platforms {
-		pkg, err := p.pkg(&platform.value, shared)
-		if platform.err != nil {
-			err = platform.err
-		} else if err == nil && slices.Contains(platforms, pkg.Platform) {
+	for i := range v.Platforms {
+		pkg, err := p.pkg(&v.Platforms[i], shared)
+		if err == nil && slices.ContainsFunc(rel.Packages, func(o Package) bool { return o.Platform == pkg.Platform }) {
 			err = fmt.Errorf("%v stands there twice", pkg.Platform)
 		}
 		if err != nil {
@@ -217,21 +404,23 @@ func (p *documentParser) version(v *documentVersionJSON, outer sharedJSON) {
 			continue
 		}
 		rel.Packages = append(rel.Packages, pkg)
-		platforms = append(platforms, pkg.Platform)
 	}
-	if len(platforms) == 0 {
-		p.leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
-			"it is not served: clients would choose it and fail", "add a platform")
-		return
+	return rel
+}
+
+// intern returns the one copy of a name that is held.
+func (p *documentParser) intern(s string) string {
+	if one, ok := p.names[s]; ok {
+		return one
 	}
-	p.releases[version] = rel
-	p.listing.Versions = append(p.listing.Versions, Version{version, rel.Protocols, platforms})
+	p.names[s] = s
+	return s
 }
 
 func (p *documentParser) pkg(v *documentPlatformJSON, outer sharedJSON) (Package, error) {
 	shared := v.inherit(outer)
 	pkg := Package{
-		Platform:            Platform{v.OS, v.Arch},
+		Platform:            Platform{p.intern(v.OS), p.intern(v.Arch)},
 		Filename:            v.Filename,
 		URL:                 v.DownloadURL,
 		SHASumsURL:          shared.SHASumsURL,

@@ -35,6 +35,8 @@ type releaseDir struct {
 	whole    map[string]stamp // the zips among them that are whole
 	problems []Problem
 	release  *heldRelease // what it was when it was last whole and good; nil: never
+	current  bool         // it still is
+	lost     error        // why it may hold a release that was never read; nil: it does not
 }
 
 // A heldRelease is a release whose files are in the tree.
@@ -61,31 +63,54 @@ func (r *heldRelease) equal(o *heldRelease) bool {
 		slices.Equal(r.protocols, o.protocols) && slices.Equal(r.packages, o.packages)
 }
 
+func (r *heldRelease) size() int64 { return int64(len(r.sums)+len(r.signature)) + 1<<10 }
+
+// listed returns the release's entry in the provider's listing.
+func (r *heldRelease) listed() Version {
+	v := Version{r.version, r.protocols, make([]Platform, len(r.packages))}
+	for i := range r.packages {
+		v.Platforms[i] = r.packages[i].Platform
+	}
+	return v
+}
+
 // readReleases reads the release directories among the entries of a provider's
-// directory. prev holds what was read before, by the directory's name, and
-// stays where nothing has changed.
-func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev map[string]*releaseDir) map[string]*releaseDir {
-	dirs := make(map[string]*releaseDir)
+// directory into c. What has not changed is as in prev.
+func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev, c *content) {
+	c.dirs = make(map[string]*releaseDir)
 	var mu sync.Mutex
 	var group sync.WaitGroup
+	var failure error
 	ahead := make(chan struct{}, readAhead)
 	for _, entry := range entries {
 		name := entry.Name()
-		if ignored(name) || entry.Type().IsRegular() && !looksLikeVersion(name) {
+		if ignored(name) || !mayBeDir(entry) && !looksLikeVersion(name) {
 			continue
 		}
 		ahead <- struct{}{}
 		group.Go(func() {
 			defer func() { <-ahead }()
-			if dir := b.readRelease(p, p.String()+"/"+name, prev[name]); dir != nil {
-				mu.Lock()
-				defer mu.Unlock()
-				dirs[name] = dir
+			var dir *releaseDir
+			err := guard(func() error {
+				dir = b.readRelease(p, p.String()+"/"+name, prev.dirs[name])
+				return nil
+			})
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case err != nil:
+				failure = err
+			case dir != nil:
+				c.dirs[name] = dir
+			default:
+				c.missing = true
 			}
 		})
 	}
 	group.Wait()
-	return dirs
+	if failure != nil {
+		panic(failure)
+	}
 }
 
 // ignored reports whether a name in the tree is passed over in silence.
@@ -102,39 +127,42 @@ func (b *FSBackend) readRelease(p Provider, dirPath string, prev *releaseDir) *r
 		prev = new(releaseDir)
 	}
 	dir := &releaseDir{path: dirPath, release: prev.release}
-	entries, err := fs.ReadDir(b.fsys, dirPath)
+	entries, err := b.readDir(dirPath)
 	if err != nil {
-		info, statErr := fs.Stat(b.fsys, dirPath)
-		if statErr == nil && !info.IsDir() {
-			if !looksLikeVersion(path.Base(dirPath)) {
-				return nil
-			}
-			return dir.broken(dirPath, "it is no directory", "put the release's directory in its place")
-		}
-		err = b.explain(dirPath, err)
-		if link, ok := errors.AsType[*linkError](err); ok {
+		link, isLink := errors.AsType[*linkError](err)
+		switch {
+		case isLink:
 			return dir.broken(link.path, "the link "+link.why, link.fix())
+		case !errors.Is(err, fs.ErrNotExist):
+			return dir.unread(dirPath, err, "make the directory readable")
+		case looksLikeVersion(path.Base(dirPath)):
+			if _, err := fs.Stat(b.fsys, dirPath); err == nil {
+				dir.release = nil
+				return dir.broken(dirPath, "it is no directory", "put the release's directory in its place")
+			}
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		return dir.broken(dirPath, reason(err), "make the directory readable")
+		return nil
 	}
 	infos, err := b.releaseFiles(dirPath, entries)
 	if err != nil {
-		return dir.broken(dirPath, reason(err), "make its files readable")
+		return dir.unread(dirPath, err, "make its files readable")
 	}
 	if prev.unchanged(infos) {
 		return prev
+	}
+	if len(infos) == 0 { // it was emptied: what it held is deleted, or somewhere else
+		dir.release = nil
 	}
 	now := time.Now()
 	dir.files, dir.whole = make(map[string]stamp, len(infos)), make(map[string]stamp, len(infos))
 	for name, info := range infos {
 		dir.files[name] = stampOf(info, now)
 	}
-	r := b.openRelease(p, dir, prev, infos)
-	if r != nil && (dir.release == nil || !dir.release.equal(r)) {
-		dir.release = r
+	if r := b.openRelease(p, dir, prev, infos); r != nil {
+		dir.current = true
+		if dir.release == nil || !dir.release.equal(r) {
+			dir.release = r
+		}
 	}
 	return dir
 }
@@ -153,7 +181,8 @@ func (b *FSBackend) releaseFiles(dirPath string, entries []fs.DirEntry) (map[str
 			info, err = fs.Stat(b.fsys, dirPath+"/"+name)
 		}
 		if err != nil {
-			if err = b.explain(dirPath+"/"+name, err); errors.Is(err, fs.ErrNotExist) {
+			err = b.explain(dirPath+"/"+name, err)
+			if _, isLink := errors.AsType[*linkError](err); errors.Is(err, fs.ErrNotExist) && !isLink {
 				continue
 			}
 			return nil, err
@@ -187,6 +216,23 @@ func (d *releaseDir) broken(at, what, fix string) *releaseDir {
 	return d
 }
 
+// unread adds the problem that something in the directory could not be read:
+// it is tried again at the next look, whatever its times say.
+func (d *releaseDir) unread(at string, err error, fix string) *releaseDir {
+	d.broken(at, reason(err), fix)
+	d.files = nil
+	if d.release == nil {
+		d.lost = fmt.Errorf("%s: %w", at, outage{err})
+	}
+	return d
+}
+
+// An outage is an error that matches nothing: what cannot be read is no
+// absence.
+type outage struct{ cause error }
+
+func (o outage) Error() string { return o.cause.Error() }
+
 // incomplete adds a problem that a copy on its way to the directory will mend.
 func (d *releaseDir) incomplete(at, what, fix string) {
 	d.broken(at, what, fix)
@@ -205,7 +251,7 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 
 	var err error
 	if r.sums, _, err = b.readFile(at(r.sumsName), maxSmallFile); err != nil {
-		dir.broken(at(r.sumsName), reason(err), "make the file readable")
+		dir.unread(at(r.sumsName), err, "make the file readable")
 		return nil
 	}
 	sums, err := release.ParseSums(r.sums)
@@ -226,7 +272,7 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 	if infos[sigName] == nil {
 		dir.incomplete(at(sigName), "there is no signature of SHA256SUMS", "add the detached binary signature")
 	} else if r.signature, _, err = b.readFile(at(sigName), maxSmallFile); err != nil {
-		dir.broken(at(sigName), reason(err), "make the file readable")
+		dir.unread(at(sigName), err, "make the file readable")
 	} else if r.signed, err = openpgp.ReadSignatures(r.signature); err != nil {
 		dir.broken(at(sigName), err.Error(), "sign SHA256SUMS with gpg --detach-sign, without --armor")
 	}
@@ -239,10 +285,7 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 		}
 		on := Platform{z.OS, z.Arch}
 		if z.Type != p.Type || z.Version != r.version || !on.valid() || strings.ContainsAny(file.Name, `/\`) {
-			dir.problems = append(dir.problems, Problem{
-				Path: at(r.sumsName), What: fmt.Sprintf("%s is not a zip of %s %s", file.Name, p.Type, r.version),
-				Effect: "it is not served", Fix: "name each release's own zips in its SHA256SUMS",
-			})
+			dir.aside(at(r.sumsName), fmt.Sprintf("%s is not a zip of %s %s", file.Name, p.Type, r.version), "name each release's own zips in its SHA256SUMS")
 			problems++
 			continue
 		}
@@ -252,12 +295,17 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 			continue
 		}
 		if !prev.whole[file.Name].is(info) {
-			if err := b.wholeZip(at(file.Name), info.Size()); err != nil {
-				dir.incomplete(at(file.Name), "the zip is not whole: "+reason(err), "copy it again")
+			whole, err := b.wholeZip(at(file.Name), info.Size())
+			if err != nil {
+				dir.unread(at(file.Name), err, "make the file readable")
+				continue
+			}
+			if !whole {
+				dir.incomplete(at(file.Name), "the zip is not whole: it has no end", "copy it again")
 				continue
 			}
 		}
-		dir.whole[file.Name] = dir.files[file.Name]
+		dir.whole[file.Name] = stampOf(info, time.Now())
 		r.packages = append(r.packages, heldPackage{on, at(file.Name), file.Name, info.Size(), file.SHA256})
 	}
 	if len(dir.problems) > problems {
@@ -272,33 +320,43 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 }
 
 // choose returns the release that the names of the files in a directory say it
-// is, still empty.
+// is, still empty. Where they say that there are several, the directory's name
+// decides.
 func (d *releaseDir) choose(p Provider, infos map[string]fs.FileInfo) *heldRelease {
-	var chosen *heldRelease
-	named, _ := readVersion(path.Base(d.path))
+	var found []*heldRelease
 	for _, name := range slices.Sorted(maps.Keys(infos)) {
 		typ, version, ok := release.ParseSumsName(name)
-		if !ok {
-			continue
-		}
 		switch {
+		case !ok:
 		case typ != p.Type:
-			d.broken(d.path+"/"+name, "its name says that it is of the provider "+typ, "move it to that provider's directory")
+			d.aside(d.path+"/"+name, "its name says that it is of the provider "+typ, "move it to that provider's directory")
 		case !validVersion(version):
-			d.broken(d.path+"/"+name, fmt.Sprintf("%q in its name is not a full semantic version", version), "release it as in 1.2.3")
-		case chosen != nil && chosen.version == named:
-			d.broken(d.path+"/"+name, "it is of another version than the directory", "put each release in a directory of its own")
+			d.aside(d.path+"/"+name, fmt.Sprintf("%q in its name is not a full semantic version", version), "release it as in 1.2.3")
 		default:
-			if chosen != nil {
-				d.broken(d.path+"/"+chosen.sumsName, "there is another SHA256SUMS beside it", "put each release in a directory of its own")
-			}
-			chosen = &heldRelease{version: version, sumsName: name}
+			found = append(found, &heldRelease{version: version, sumsName: name})
 		}
 	}
-	if chosen == nil && len(d.problems) == 0 {
-		d.incomplete(d.path, "there is no SHA256SUMS of a release of "+p.Type, "copy what the release tool wrote, SHA256SUMS and its signature included")
+	if len(found) > 1 {
+		named, _ := readVersion(path.Base(d.path))
+		for _, r := range found {
+			if r.version != named {
+				d.aside(d.path+"/"+r.sumsName, "it is one of several in the directory", "put each release in a directory of its own")
+			}
+		}
+		found = slices.DeleteFunc(found, func(r *heldRelease) bool { return r.version != named })
 	}
-	return chosen
+	if len(found) == 0 {
+		if len(d.problems) == 0 {
+			d.incomplete(d.path, "there is no SHA256SUMS of a release of "+p.Type, "copy what the release tool wrote, SHA256SUMS and its signature included")
+		}
+		return nil
+	}
+	return found[0]
+}
+
+// aside adds the problem of a file that is not of the directory's release.
+func (d *releaseDir) aside(at, what, fix string) {
+	d.problems = append(d.problems, Problem{Path: at, What: what, Effect: "it is not served", Fix: fix})
 }
 
 // readManifest reads the protocol versions of a release from its manifest. A
@@ -315,7 +373,7 @@ func (b *FSBackend) readManifest(p Provider, dir *releaseDir, r *heldRelease, su
 	at := dir.path + "/" + name
 	data, _, err := b.readFile(at, maxSmallFile)
 	if err != nil {
-		dir.broken(at, reason(err), "make the file readable")
+		dir.unread(at, err, "make the file readable")
 		return
 	}
 	for _, file := range sums.Files {
@@ -343,39 +401,26 @@ func (b *FSBackend) readManifest(p Provider, dir *releaseDir, r *heldRelease, su
 	if len(protocols) == 0 {
 		return
 	}
-	if !slices.ContainsFunc(protocols, func(s string) bool { return s[0] == '5' || s[0] == '6' }) {
+	if !slices.ContainsFunc(protocols, installable) {
 		dir.broken(at, fmt.Sprintf("the release speaks the protocols %q only, and clients 5 and 6", protocols), "release it with a newer plugin SDK")
 		return
 	}
 	r.protocols = protocols
 }
 
-// A randomFile is a file that can be served in parts.
-type randomFile interface {
-	fs.File
-	io.ReadSeeker
-	io.ReaderAt
+// installable reports whether clients install what speaks a version of the
+// plugin protocol: those of 5 and 6.
+func installable(protocol string) bool {
+	major, _, _ := strings.Cut(protocol, ".")
+	return major == "5" || major == "6"
 }
 
-func (b *FSBackend) openRandom(name string) (randomFile, error) {
-	f, err := b.fsys.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	random, ok := f.(randomFile)
-	if !ok {
-		f.Close()
-		return nil, errors.New("the file system's files cannot be read from the middle")
-	}
-	return random, nil
-}
-
-// wholeZip returns an error if a file has not the end of a zip, as one that is
-// still growing.
-func (b *FSBackend) wholeZip(name string, size int64) error {
+// wholeZip reports whether a file has the end of a zip, as one that is still
+// growing has not. An error says that it could not be read.
+func (b *FSBackend) wholeZip(name string, size int64) (bool, error) {
 	f, err := b.openRandom(name)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer f.Close()
 	// The common case takes one short read: an end record without a comment,
@@ -384,19 +429,31 @@ func (b *FSBackend) wholeZip(name string, size int64) error {
 	if n, _ := f.ReadAt(end[:], max(size-int64(len(end)), 0)); n == len(end) && bytes.HasPrefix(end[:], []byte("PK\x05\x06")) {
 		length, offset := binary.LittleEndian.Uint32(end[12:]), binary.LittleEndian.Uint32(end[16:])
 		if end[20] == 0 && end[21] == 0 && int64(offset)+int64(length)+int64(len(end)) == size {
-			return nil
+			return true, nil
 		}
 	}
 	_, err = zip.NewReader(f, size)
-	return err
+	if _, failed := errors.AsType[*fs.PathError](err); failed {
+		return false, err
+	}
+	return err == nil, nil
 }
 
-// reason returns what went wrong without the path, which a Problem has.
-func reason(err error) string {
-	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
-		return pathErr.Err.Error()
+// openZip opens a zip, unless it is another one than was looked at. One that
+// is gone is no absence: it is still listed.
+func (b *FSBackend) openZip(p *heldPackage) (io.ReadSeekCloser, error) {
+	info, err := fs.Stat(b.fsys, p.path)
+	if err == nil && (!info.Mode().IsRegular() || info.Size() != p.size) {
+		err = fmt.Errorf("%s is another file than was looked at", p.path)
 	}
-	return err.Error()
+	if err != nil {
+		return nil, outage{err}
+	}
+	f, err := b.openRandom(p.path)
+	if err != nil {
+		return nil, outage{err}
+	}
+	return f, nil
 }
 
 // A keyFile is a file of public keys as it was last read. It is immutable.
@@ -406,6 +463,8 @@ type keyFile struct {
 	sum      [sha256.Size]byte
 	keys     []openpgp.Key
 	problems []Problem
+	lost     error // why it may hold keys that were never read; nil: it does not
+	size     int64
 }
 
 // readKeys reads the files of public keys among the entries of a directory.
@@ -424,7 +483,7 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 	if prev == nil {
 		prev = new(keyFile)
 	}
-	f := &keyFile{path: name, keys: prev.keys}
+	f := &keyFile{path: name, keys: prev.keys, size: prev.size}
 	broken := func(what, fix string) *keyFile {
 		effect := "its keys are not served"
 		if len(f.keys) > 0 {
@@ -432,6 +491,12 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 		}
 		f.problems = []Problem{{Path: name, What: what, Effect: effect, Fix: fix}}
 		return f
+	}
+	unread := func(err error) *keyFile {
+		if len(f.keys) == 0 {
+			f.lost = fmt.Errorf("%s: %w", name, outage{err})
+		}
+		return broken(reason(err), "make the file readable")
 	}
 	info, err := fs.Stat(b.fsys, name)
 	if err != nil {
@@ -442,7 +507,7 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
-		return broken(reason(err), "make the file readable")
+		return unread(err)
 	}
 	if !info.Mode().IsRegular() {
 		return broken("it is no regular file", "put the armored key in its place")
@@ -451,10 +516,10 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 		return prev
 	}
 	data, stamp, err := b.readFile(name, maxSmallFile)
-	f.stamp = stamp
 	if err != nil {
-		return broken(reason(err), "make the file readable")
+		return unread(err)
 	}
+	f.stamp, f.size = stamp, int64(len(data))
 	if f.sum = sha256.Sum256(data); f.sum == prev.sum {
 		f.problems = prev.problems
 		return f
@@ -475,6 +540,14 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 type keyring struct {
 	files map[string]*keyFile
 	keys  []ringKey
+	lost  error // why a key may be missing; nil: none is
+}
+
+// same reports whether files hold the same keys as those of the ring.
+func (k *keyring) same(files map[string]*keyFile) bool {
+	return maps.EqualFunc(k.files, files, func(a, b *keyFile) bool {
+		return a.sum == b.sum && len(a.keys) == len(b.keys) && (a.lost == nil) == (b.lost == nil) && slices.Equal(a.problems, b.problems)
+	})
 }
 
 type ringKey struct {
@@ -490,6 +563,9 @@ func newKeyring(files map[string]*keyFile) *keyring {
 		return cmp.Or(strings.Count(b, "/")-strings.Count(a, "/"), strings.Compare(a, b))
 	})
 	for _, at := range paths {
+		if files[at].lost != nil {
+			ring.lost = files[at].lost
+		}
 		for _, key := range files[at].keys {
 			i := slices.IndexFunc(ring.keys, func(k ringKey) bool { return k.Fingerprint == key.Fingerprint })
 			switch {

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 
@@ -174,7 +175,7 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
 	h.Set("Content-Type", contentType)
 	h["Cache-Control"] = r.filesCache
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
-	http.ServeContent(&patientWriter{ResponseWriter: w}, req, "", time.Time{}, f)
+	r.serveContent(w, req, f)
 	return nil
 }
 
@@ -234,19 +235,58 @@ func (r *Registry) handler(answer func(http.ResponseWriter, *http.Request) error
 	})
 }
 
-// A patientWriter puts off its connection's write deadline while a response
-// makes progress: a zip takes as long as it takes, whatever WriteTimeout the
-// server has.
-type patientWriter struct{ http.ResponseWriter }
+// serveContent answers a request with what http.ServeContent makes of content,
+// whose headers are set.
+func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
+	cw := &contentWriter{ResponseWriter: w, refuse: func(code int) {
+		r.fail(w, req, &refusal{code, "the condition or the range of the request does not hold"})
+	}}
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		cw.patient = srv.WriteTimeout > 0
+	}
+	http.ServeContent(cw, req, "", time.Time{}, content)
+}
+
+// A contentWriter gives errors the registry's form. Where the server has a
+// write deadline, it puts that off while the response makes progress: a zip
+// takes as long as it takes.
+type contentWriter struct {
+	http.ResponseWriter
+	refuse  func(code int)
+	refused bool
+	patient bool
+}
 
 const (
-	writeChunk = 1 << 20          // bytes that have to get through
+	writeChunk = 64 << 10         // bytes that have to get through
 	writeTime  = 30 * time.Second // in this time
 )
 
+// WriteHeader implements [http.ResponseWriter].
+func (w *contentWriter) WriteHeader(code int) {
+	if code >= 400 {
+		w.refused = true
+		w.refuse(code)
+		return
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *contentWriter) Write(b []byte) (int, error) {
+	if w.refused {
+		return len(b), nil
+	}
+	w.extend()
+	return w.ResponseWriter.Write(b)
+}
+
 // ReadFrom implements [io.ReaderFrom]. The connection gets a file in a form
 // that it can send straight from the kernel.
-func (w *patientWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+func (w *contentWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	if !w.patient {
+		return io.Copy(w.ResponseWriter, src)
+	}
 	rest := &io.LimitedReader{R: src, N: math.MaxInt64}
 	if limited, ok := src.(*io.LimitedReader); ok {
 		rest = limited
@@ -264,19 +304,13 @@ func (w *patientWriter) ReadFrom(src io.Reader) (sent int64, err error) {
 	return sent, nil
 }
 
-// Write implements [http.ResponseWriter].
-func (w *patientWriter) Write(b []byte) (int, error) {
-	w.extend()
-	return w.ResponseWriter.Write(b)
-}
-
 // Unwrap serves [http.ResponseController].
-func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+func (w *contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// extend puts off the deadline. A server that has none, or a writer that
-// cannot set it, needs none put off.
-func (w *patientWriter) extend() {
-	http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime))
+func (w *contentWriter) extend() {
+	if w.patient {
+		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime))
+	}
 }
 
 // A refusal is an answer other than a page that the registry gives on its own.
@@ -453,8 +487,32 @@ func (r *Registry) protocols(p Provider, version string, all []string) []string 
 	return good
 }
 
+// leftOut logs that something a backend has returned is not sent, once an hour.
 func (r *Registry) leftOut(p Provider, version, why string, args ...any) {
-	r.log.Warn("left out of an answer", append([]any{"provider", p.String(), "version", version, "reason", why}, args...)...)
+	if r.mentioned.due(p.String() + " " + version + " " + why + fmt.Sprint(args...)) {
+		r.log.Warn("left out of an answer", append([]any{"provider", p.String(), "version", version, "reason", why}, args...)...)
+	}
+}
+
+// A mentioned knows what was logged in the last hour.
+type mentioned struct {
+	mu   sync.Mutex
+	last map[string]time.Time
+}
+
+func (m *mentioned) due(what string) bool {
+	const room = 1000 // and then it forgets
+	now := time.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if at, ok := m.last[what]; ok && now.Sub(at) < remindEvery {
+		return false
+	}
+	if len(m.last) >= room || m.last == nil {
+		m.last = make(map[string]time.Time)
+	}
+	m.last[what] = now
+	return true
 }
 
 // armorHeader begins an armored OpenPGP public key.

@@ -70,7 +70,7 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	h["Etag"] = rep.etag
 	h["Content-Length"] = rep.length
 	if conditional(req.Header) {
-		http.ServeContent(w, req, "", time.Time{}, bytes.NewReader(rep.body))
+		r.serveContent(w, req, bytes.NewReader(rep.body))
 		return
 	}
 	w.WriteHeader(http.StatusOK)

@@ -256,6 +256,7 @@ type Registry struct {
 	links     *links                              // nil: files are open to everyone
 	services  map[string]any
 	pages     pageCache
+	mentioned mentioned
 
 	// Values of headers, which no request has to allocate.
 	jsonType, gzipEncoding, varyEncoding []string

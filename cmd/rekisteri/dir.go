@@ -27,27 +27,39 @@ func openDir(path string) (*dir, error) {
 
 // fs returns the file system to look a name up in.
 func (d *dir) fs(name string) (fs.FS, error) {
+	if name == "." {
+		if err := d.reopen(); err != nil {
+			return nil, err
+		}
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if name != "." {
-		return d.root, nil
-	}
-	info, err := os.Stat(d.path)
+	return d.root, nil
+}
+
+// reopen opens the root that the path leads to now, if it is another one.
+func (d *dir) reopen() error {
+	info, err := os.Stat(d.path) // not under the lock: it may hang
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if d.info != nil && os.SameFile(d.info, info) {
-		return d.root, nil
+	d.mu.Lock()
+	same := d.info != nil && os.SameFile(d.info, info)
+	d.mu.Unlock()
+	if same {
+		return nil
 	}
 	root, err := os.OpenRoot(d.path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if info, err = root.Stat("."); err != nil {
-		return nil, err
+		return err
 	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.root, d.info = root.FS(), info
-	return d.root, nil
+	return nil
 }
 
 // Open implements [fs.FS].

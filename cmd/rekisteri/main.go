@@ -258,7 +258,8 @@ func serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Config, handler 
 	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
 	defer cancel()
 	if err := srv.Shutdown(grace); err != nil {
-		return fmt.Errorf("requests were cut off: %w", srv.Close())
+		srv.Close()
+		return fmt.Errorf("requests were cut off: %w", err)
 	}
 	return nil
 }

@@ -376,7 +376,7 @@ func TestCheck(t *testing.T) {
 		{[]string{"-check", "-hash", "-dir", dir, "hashicorp/random", "demo/hello"}, []string{empty, sum, "2 providers checked, 2 problems"}, false},
 		{[]string{"-check", "-dir", dir, "acme/nothing"}, []string{"acme/nothing: there is no such provider"}, false},
 		{[]string{"-check", "-dir", dir, "../demo"}, []string{"../demo: no client can ask for such a name"}, false},
-		{[]string{"-check", "-dir", t.TempDir()}, []string{"0 providers checked, 0 problems"}, true},
+		{[]string{"-check", "-dir", t.TempDir()}, []string{"there is no provider in the tree", "0 providers checked, 1 problems"}, false},
 	} {
 		var out buffer
 		err := run(t.Context(), test.args, &out, io.Discard)

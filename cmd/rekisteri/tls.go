@@ -20,6 +20,7 @@ type keyPair struct {
 	looked   time.Time
 	certInfo fs.FileInfo
 	keyInfo  fs.FileInfo
+	failed   string // the last error that was logged, until the files are good again
 }
 
 // load reads the files if they have changed.
@@ -50,7 +51,11 @@ func (p *keyPair) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 	defer p.mu.Unlock()
 	if now := time.Now(); now.Sub(p.looked) >= time.Second {
 		p.looked = now
-		if err := p.load(); err != nil {
+		err := p.load()
+		if err == nil {
+			p.failed = ""
+		} else if p.failed != err.Error() {
+			p.failed = err.Error()
 			p.log.Error("the TLS certificate cannot be read again; the old one is still served", "error", err)
 		}
 	}
