@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
@@ -1209,5 +1210,486 @@ func TestLargeZip(t *testing.T) {
 	}
 	if n := after.TotalAlloc - before.TotalAlloc; n > size/16 {
 		t.Errorf("%d bytes were allocated for it", n)
+	}
+}
+
+// TestTransientErrors has a file, or a directory, fail once and be readable
+// afterwards. While nothing of it was read, it is no absence.
+func TestTransientErrors(t *testing.T) {
+	for _, name := range []string{"acme", "acme/hello", "acme/hello.json", "acme/hello/2.0.0", sums200, sums200 + ".sig", zip200, "acme/key.asc", "acme/hello/own.asc"} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0", "2.0.0")
+				tr["acme/hello.json"] = documentOf("3.0.0")
+				tr["acme/hello/own.asc"] = tr["acme/key.asc"]
+				if name != "acme/hello/own.asc" {
+					delete(tr, "acme/hello/own.asc")
+				} else {
+					delete(tr, "acme/key.asc")
+				}
+				l := newLiveFS(tr)
+				l.fail[name] = errors.New("input/output error")
+				b := newBackend(t, l)
+				for _, version := range []string{"1.0.0", "2.0.0", "3.0.0"} {
+					rel, err := b.Release(t.Context(), acmeHello, version)
+					if errors.Is(err, fs.ErrNotExist) {
+						t.Errorf("while it fails, %s is absent: %v", version, err)
+					}
+					if err == nil && len(rel.Packages[0].SigningKeys) == 0 {
+						t.Errorf("while it fails, %s has no keys", version)
+					}
+				}
+				delete(l.fail, name)
+				time.Sleep(2 * time.Second)
+				versionsOf(t, b)
+				synctest.Wait()
+				if got := versionsOf(t, b); got != "1.0.0 2.0.0 3.0.0" {
+					t.Errorf("afterwards: %q", got)
+				}
+				for _, version := range []string{"1.0.0", "2.0.0", "3.0.0"} {
+					if rel, err := b.Release(t.Context(), acmeHello, version); err != nil || len(rel.Packages[0].SigningKeys) != 1 {
+						t.Errorf("afterwards, %s: %+v, %v", version, rel, err)
+					}
+				}
+				// It fails again: what was read is still there.
+				l.fail[name] = errors.New("input/output error")
+				time.Sleep(2 * time.Second)
+				versionsOf(t, b)
+				synctest.Wait()
+				for _, version := range []string{"1.0.0", "2.0.0", "3.0.0"} {
+					if rel, err := b.Release(t.Context(), acmeHello, version); err != nil || len(rel.Packages[0].SigningKeys) != 1 {
+						t.Errorf("when it fails again, %s: %+v, %v", version, rel, err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestMoved moves a release to another directory, and empties one.
+func TestMoved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(newTree(t, "1.0.0", "2.0.0", "3.0.0"))
+		b := newBackend(t, l)
+		reg := newRegistry(t, b)
+		versionsOf(t, b)
+		l.edit(func(files fstest.MapFS) {
+			for name, f := range maps.Clone(files) {
+				if rest, ok := strings.CutPrefix(name, dir200); ok {
+					delete(files, name)
+					files["acme/hello/v2.0.0/"+rest] = &fstest.MapFile{Data: f.Data}
+					files["acme/hello/2.0.0"] = &fstest.MapFile{Mode: fs.ModeDir}
+				}
+				if strings.HasPrefix(name, "acme/hello/3.0.0/") {
+					delete(files, name)
+					files["acme/hello/3.0.0"] = &fstest.MapFile{Mode: fs.ModeDir}
+				}
+			}
+		})
+		time.Sleep(time.Second)
+		versionsOf(t, b)
+		synctest.Wait()
+		if got := versionsOf(t, b); got != "1.0.0 2.0.0" {
+			t.Errorf("versions %q", got)
+		}
+		if resp := get(reg, "GET", "/files/acme/hello/2.0.0/terraform-provider-hello_2.0.0_linux_amd64.zip"); resp.StatusCode != 200 {
+			t.Errorf("the zip of what was moved: %s", resp.Status)
+		}
+	})
+}
+
+// TestChangedZip does not serve a zip that is another one than was looked at
+// under its digest.
+func TestChangedZip(t *testing.T) {
+	l := newLiveFS(newTree(t, "1.0.0"))
+	b := newBackend(t, l)
+	reg := newRegistry(t, b)
+	versionsOf(t, b)
+	const name = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+	l.edit(func(files fstest.MapFS) { files[name] = file("half") })
+	if resp := get(reg, "GET", "/files/"+name); resp.StatusCode != 500 {
+		t.Errorf("a zip that is being overwritten: %s", resp.Status)
+	}
+	l.edit(func(files fstest.MapFS) { delete(files, name) })
+	if resp := get(reg, "GET", "/files/"+name); resp.StatusCode != 500 {
+		t.Errorf("a zip that is gone, and listed: %s", resp.Status)
+	}
+}
+
+// TestUnknownNames asks for many names that don't exist: none is held, logged,
+// or costs a read of the tree.
+func TestUnknownNames(t *testing.T) {
+	for name, break_ := range map[string]func(l *liveFS){
+		"good":       func(*liveFS) {},
+		"unreadable": func(l *liveFS) { l.fail["acme"] = errors.New("input/output error") },
+		"a file":     func(l *liveFS) { l.files = tree{"acme": "", "other/foo.json": documentOf("1.0.0")}.mapFS() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newLiveFS(newTree(t, "1.0.0"))
+				break_(l)
+				var log bytes.Buffer
+				b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+				for i := range 500 {
+					for _, p := range []rekisteri.Provider{{Namespace: "acme", Type: fmt.Sprint("p", i)}, {Namespace: fmt.Sprint("n", i), Type: "x"}} {
+						_, err := b.Versions(t.Context(), p)
+						if err == nil || errors.Is(err, fs.ErrNotExist) == (name == "unreadable" && p.Namespace == "acme") {
+							t.Fatalf("%v: %v", p, err)
+						}
+					}
+				}
+				if n := rekisteri.Held(b); n != 0 {
+					t.Errorf("%d providers are held", n)
+				}
+				if n := strings.Count(log.String(), "\n"); n > 2 {
+					t.Errorf("the log has %d lines:\n%s", n, log.String())
+				}
+				if n := l.calls["."]; n > 5 {
+					t.Errorf("the root was read %d times", n)
+				}
+			})
+		})
+	}
+}
+
+// TestPipe puts a pipe, whose opening waits for a writer, wherever it may
+// stand.
+func TestPipe(t *testing.T) {
+	dir := t.TempDir()
+	newTree(t, "1.0.0").write(t, dir)
+	for _, name := range []string{"pipe", "acme/pipe", "acme/pipe.json", "acme/pipe.asc", "acme/hello/pipe", "acme/hello/9.0.0", "acme/hello/1.0.0/terraform-provider-hello_9.0.0_SHA256SUMS"} {
+		if err := makePipe(filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	if err := os.Symlink("../pipe", filepath.Join(dir, "acme", "linked")); err != nil {
+		t.Fatal(err)
+	}
+	b := newBackend(t, rootFS(t, dir))
+	done := make(chan bool)
+	go func() {
+		defer close(done)
+		if got := versionsOf(t, b); got != "1.0.0" {
+			t.Errorf("versions %q", got)
+		}
+		for _, p := range []rekisteri.Provider{{Namespace: "pipe", Type: "x"}, {Namespace: "acme", Type: "pipe"}, {Namespace: "acme", Type: "linked"}} {
+			if _, err := b.Versions(t.Context(), p); !errors.Is(err, fs.ErrNotExist) {
+				t.Errorf("%v: %v", p, err)
+			}
+		}
+		checkText(t, b, nil)
+	}()
+	select {
+	case <-done:
+	case <-time.After(5 * time.Second):
+		t.Fatal("it hangs")
+	}
+}
+
+// TestLinkedOutage has a disk fail behind an absolute link that is followed:
+// that is no bad link.
+func TestLinkedOutage(t *testing.T) {
+	real, dir := t.TempDir(), t.TempDir()
+	newTree(t, "1.0.0").write(t, real)
+	if err := os.Symlink(filepath.Join(real, "acme"), filepath.Join(dir, "acme")); err != nil {
+		t.Skip(err)
+	}
+	for _, fail := range []error{syscall.EIO, syscall.EACCES} {
+		fsys := &failingFS{FS: os.DirFS(dir)}
+		b := newBackend(t, fsys)
+		if fail == syscall.EIO { // else it fails from the start
+			if got := versionsOf(t, b); got != "1.0.0" {
+				t.Fatalf("versions %q", got)
+			}
+		}
+		fsys.fail(fail)
+		time.Sleep(1100 * time.Millisecond)
+		versionsOf(t, b)
+		time.Sleep(100 * time.Millisecond)
+		_, err := b.Versions(t.Context(), acmeHello)
+		if fail == syscall.EIO && err != nil || errors.Is(err, fs.ErrNotExist) || fail != syscall.EIO && err == nil {
+			t.Errorf("%v: %v", fail, err)
+		}
+	}
+}
+
+// A failingFS fails below a namespace.
+type failingFS struct {
+	fs.FS
+	mu  sync.Mutex
+	err error
+}
+
+func (f *failingFS) fail(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.err = err
+}
+
+func (f *failingFS) Open(name string) (fs.File, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.err != nil && name != "." {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: f.err}
+	}
+	return f.FS.Open(name)
+}
+
+func (f *failingFS) ReadLink(name string) (string, error)   { return fs.ReadLink(f.FS, name) }
+func (f *failingFS) Lstat(name string) (fs.FileInfo, error) { return fs.Lstat(f.FS, name) }
+
+// TestConfigMap serves a tree as Kubernetes mounts it: every file and
+// directory is a link to one in a directory that is swapped.
+func TestConfigMap(t *testing.T) {
+	dir := t.TempDir()
+	tr := newTree(t, "1.0.0")
+	tr["acme/foo.json"] = documentOf("1.0.0")
+	hidden := make(tree)
+	for name, text := range tr {
+		hidden["..data/"+name] = text
+		at := filepath.Join(dir, filepath.FromSlash(name))
+		if err := os.MkdirAll(filepath.Dir(at), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		up := strings.Repeat("../", strings.Count(name, "/"))
+		if err := os.Symlink(up+"..data/"+name, at); err != nil {
+			t.Skip(err)
+		}
+	}
+	hidden.write(t, dir)
+	for name, fsys := range map[string]fs.FS{"os.Root": rootFS(t, dir), "os.DirFS": os.DirFS(dir)} {
+		b := newBackend(t, fsys)
+		if got := versionsOf(t, b); got != "1.0.0" {
+			t.Errorf("%s: versions %q", name, got)
+		}
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "foo"}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if text := checkText(t, b, &rekisteri.CheckOptions{Hash: true}); text != "" {
+			t.Errorf("%s: Check says %s", name, text)
+		}
+	}
+}
+
+// TestBadLinks reports links that are not followed, wherever they stand.
+func TestBadLinks(t *testing.T) {
+	outside, dir := t.TempDir(), t.TempDir()
+	tr := newTree(t, "1.0.0", "2.0.0")
+	tr.write(t, dir)
+	newTree(t, "1.0.0").write(t, outside)
+	links := map[string]string{
+		"loop": "loop", "out": outside, "acme/out": filepath.Join(outside, "acme", "hello"), "acme/loop.asc": "loop.asc",
+		"acme/hello/3.0.0": filepath.Join("..", "..", "..", filepath.Base(outside), "acme", "hello", "1.0.0"), "acme/hello/4.0.0": "4.0.0",
+		zip200: filepath.Join(outside, "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"),
+	}
+	for name, target := range links {
+		os.Remove(filepath.Join(dir, name))
+		if err := os.Symlink(target, filepath.Join(dir, name)); err != nil {
+			t.Skip(err)
+		}
+	}
+	b := newBackend(t, rootFS(t, dir))
+	if got := versionsOf(t, b); got != "1.0.0" {
+		t.Errorf("versions %q", got)
+	}
+	text := checkText(t, b, nil)
+	for name := range links {
+		if !strings.Contains(text, name) {
+			t.Errorf("Check does not name %s:\n%s", name, text)
+		}
+	}
+	for _, p := range []rekisteri.Provider{{Namespace: "out", Type: "hello"}, {Namespace: "loop", Type: "hello"}, {Namespace: "acme", Type: "out"}} {
+		if _, err := b.Versions(t.Context(), p); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v: %v", p, err)
+		}
+	}
+}
+
+// TestOnce says what is wrong with a namespace once, for all its providers.
+func TestOnce(t *testing.T) {
+	tr := newTree(t, "1.0.0")
+	tr["acme/bad.asc"] = "no key"
+	for i := range 20 {
+		tr[fmt.Sprintf("acme/p%d.json", i)] = documentOf("1.0.0")
+	}
+	var log bytes.Buffer
+	b := rekisteri.NewFSBackend(tr.mapFS(), &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for i := range 20 {
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := strings.Count(log.String(), "acme/bad.asc"); n != 1 {
+		t.Errorf("the log has it %d times", n)
+	}
+	if n := strings.Count(checkText(t, b, nil), "acme/bad.asc"); n != 1 {
+		t.Errorf("Check has it %d times", n)
+	}
+}
+
+// TestCheckFinds finds what is served and yet no use to anyone.
+func TestCheckFinds(t *testing.T) {
+	unsigned := strings.Replace(documentOf("1.0.0"), sampleKeys(""), `"x":1`, 1)
+	for want, tr := range map[string]tree{
+		"acme/hello: it holds no release, nor has its document a version": {"acme/hello.json": `{"versions":[]}`},
+		"it holds no release": {"acme/hello.json": `{"Version":[]}`},
+		"acme/hello.json: there is no signing key for version 1.0.0":          {"acme/hello.json": unsigned},
+		"acme/hello.json: there is neither protocol 5 nor 6 in version 1.0.0": {"acme/hello.json": strings.Replace(documentOf("1.0.0"), "5.0", "4.0", 1)},
+		".: there is no provider in the tree":                                 {"README.md": ""},
+		"it is no metadata document":                                          {"acme/hello.json": `[]`},
+		"versions: null stands in the place of [":                             {"acme/hello.json": `{"versions":null}`},
+		"there is something behind the document":                              {"acme/hello.json": documentOf("1.0.0") + "{}"},
+		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},
+	} {
+		if text := checkText(t, newBackend(t, tr.mapFS()), nil); !strings.Contains(text, want) {
+			t.Errorf("Check says %s, want %q", text, want)
+		}
+	}
+}
+
+// TestPanickingFS has a file system panic: the request fails, the process goes
+// on.
+func TestPanickingFS(t *testing.T) {
+	for _, name := range []string{".", "acme", "acme/hello", "acme/hello/1.0.0", sums200} {
+		l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
+		b := rekisteri.NewFSBackend(panickingFS{l, name}, &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
+		if _, err := b.Versions(t.Context(), acmeHello); err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("a panic at %s: %v", name, err)
+		}
+	}
+}
+
+type panickingFS struct {
+	fs.FS
+	at string
+}
+
+func (p panickingFS) Open(name string) (fs.File, error) {
+	if name == p.at {
+		panic("a file system's bug")
+	}
+	return p.FS.Open(name)
+}
+
+// TestRest looks at a slow file system less often, after the first look.
+func TestRest(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
+		l.wait = func() { time.Sleep(50 * time.Millisecond) }
+		b := newBackend(t, l)
+		versionsOf(t, b)
+		calls := func() int { l.mu.Lock(); defer l.mu.Unlock(); return l.calls["acme/hello/1.0.0"] }
+		first := calls()
+		for range 600 {
+			time.Sleep(100 * time.Millisecond)
+			versionsOf(t, b)
+		}
+		if n := calls() - first; n < 4 || n > 60 { // each look opens it twice
+			t.Errorf("%d opens in a minute", n)
+		}
+	})
+}
+
+// TestYoung reads a file again that may have changed within its clock's grain.
+func TestYoung(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(tree{"acme/hello.json": documentOf("1.0.0")})
+		now := time.Now()
+		l.files["acme/hello.json"].ModTime = now
+		b := newBackend(t, l)
+		versionsOf(t, b)
+		l.files["acme/hello.json"] = &fstest.MapFile{Data: []byte(documentOf("2.0.0")), ModTime: now} // of the same size
+		time.Sleep(2500 * time.Millisecond)
+		if got := versionsOf(t, b); got != "2.0.0" {
+			t.Errorf("versions %q", got)
+		}
+	})
+}
+
+// TestSamePointers keeps the values of what has not changed.
+func TestSamePointers(t *testing.T) {
+	for name, edit := range map[string]func(files fstest.MapFS){
+		"nothing":            func(fstest.MapFS) {},
+		"a document's bytes": func(files fstest.MapFS) { files["acme/hello.json"] = file(documentOf("3.0.0") + "\n") },
+		"files copied again": func(files fstest.MapFS) {
+			for name, f := range files {
+				files[name] = &fstest.MapFile{Data: f.Data}
+			}
+		},
+		"another provider's": func(files fstest.MapFS) { files["acme/other.json"] = file(documentOf("1.0.0")) },
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			tr := newTree(t, "1.0.0", "2.0.0")
+			tr["acme/hello.json"] = documentOf("3.0.0")
+			l := newLiveFS(tr)
+			b := newBackend(t, l)
+			before, _ := b.Versions(t.Context(), acmeHello)
+			release, _ := b.Release(t.Context(), acmeHello, "1.0.0")
+			l.edit(edit)
+			for range 5 {
+				time.Sleep(time.Second)
+				after, err := b.Versions(t.Context(), acmeHello)
+				if err != nil || after != before {
+					t.Errorf("%s: another listing, %v", name, err)
+				}
+				if now, err := b.Release(t.Context(), acmeHello, "1.0.0"); err != nil || now != release {
+					t.Errorf("%s: another release, %v", name, err)
+				}
+			}
+		})
+	}
+}
+
+// TestBound holds no more than it may, and serves all there is.
+func TestBound(t *testing.T) {
+	dir := t.TempDir()
+	tr := make(tree)
+	for i := range 50 {
+		tr[fmt.Sprintf("acme/p%d.json", i)] = documentOf("1.0.0", "2.0.0", fmt.Sprintf("3.0.%d", i))
+	}
+	tr.addRelease(t, "acme/hello/1.0.0", "1.0.0", "linux_amd64")
+	tr["acme/key.asc"] = sampleFile(t, "demo/demo.asc")
+	tr.write(t, dir)
+	old := time.Now().Add(-time.Hour)
+	for name := range tr {
+		if err := os.Chtimes(filepath.Join(dir, name), old, old); err != nil {
+			t.Fatal(err)
+		}
+	}
+	one := int64(len(tr["acme/p0.json"]))
+	b := rekisteri.NewFSBackend(rootFS(t, dir), &rekisteri.FSOptions{Logger: quiet(t), CacheBytes: 5 * one})
+	check := func() {
+		t.Helper()
+		for i := range 50 {
+			p := rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)}
+			version := fmt.Sprintf("3.0.%d", i)
+			rel, err := b.Release(t.Context(), p, version)
+			if err != nil || len(rel.Packages) != 1 || rel.Packages[0].SHA256[31] != 2 || len(rel.Packages[0].SigningKeys) != 1 || rel.Packages[0].SHASumsURL != "https://h/s" {
+				t.Fatalf("%v %s: %+v, %v", p, version, rel, err)
+			}
+			if _, err := b.Release(t.Context(), p, "9.9.9"); !errors.Is(err, fs.ErrNotExist) {
+				t.Fatalf("%v 9.9.9: %v", p, err)
+			}
+		}
+	}
+	for range 2 {
+		check()
+		if n := rekisteri.Held(b); n > 5 {
+			t.Errorf("%d providers are held", n)
+		}
+		if got := versionsOf(t, b); got != "1.0.0" {
+			t.Errorf("acme/hello: %q", got)
+		}
+	}
+	// What changes after it was dropped is read anew.
+	p := rekisteri.Provider{Namespace: "acme", Type: "p0"}
+	if err := os.WriteFile(filepath.Join(dir, "acme/p0.json"), []byte(documentOf("5.0.0")), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := b.Release(t.Context(), p, "5.0.0"); err != nil {
+		t.Error(err)
+	}
+	if _, err := b.Release(t.Context(), p, "3.0.0"); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 }

@@ -16,3 +16,10 @@ func Look(b *FSBackend, p Provider) error {
 	}
 	return err
 }
+
+// Held returns the number of providers that are held.
+func Held(b *FSBackend) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.held)
+}

@@ -183,10 +183,15 @@ func (doc *documentJSON) decodeVersions(dec *json.Decoder) error {
 // expect reads a token that has to be the next.
 func expect(dec *json.Decoder, want json.Delim) error {
 	token, err := dec.Token()
-	if err == nil && token != want {
-		err = fmt.Errorf("%v stands in the place of %v", token, want)
+	switch {
+	case err != nil:
+		return err
+	case token == nil:
+		return fmt.Errorf("null stands in the place of %v", want)
+	case token != want:
+		return fmt.Errorf("%v stands in the place of %v", token, want)
 	}
-	return err
+	return nil
 }
 
 // inherit returns s with what it lacks taken from outer.

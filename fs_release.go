@@ -92,7 +92,7 @@ func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev, c *con
 			defer func() { <-ahead }()
 			var dir *releaseDir
 			err := guard(func() error {
-				dir = b.readRelease(p, p.String()+"/"+name, prev.dirs[name])
+				dir = b.readRelease(p, p.String()+"/"+name, entry, prev.dirs[name])
 				return nil
 			})
 			mu.Lock()
@@ -122,12 +122,19 @@ func looksLikeVersion(name string) bool {
 }
 
 // readRelease reads a release's directory. It returns nil if there is none.
-func (b *FSBackend) readRelease(p Provider, dirPath string, prev *releaseDir) *releaseDir {
+func (b *FSBackend) readRelease(p Provider, dirPath string, entry fs.DirEntry, prev *releaseDir) *releaseDir {
 	if prev == nil {
 		prev = new(releaseDir)
 	}
 	dir := &releaseDir{path: dirPath, release: prev.release}
-	entries, err := b.readDir(dirPath)
+	var entries []fs.DirEntry
+	var err error
+	if entry.IsDir() {
+		entries, err = fs.ReadDir(b.fsys, dirPath)
+		err = b.explain(dirPath, err)
+	} else {
+		entries, err = b.readDir(dirPath)
+	}
 	if err != nil {
 		link, isLink := errors.AsType[*linkError](err)
 		switch {

@@ -20,6 +20,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/mod/semver"
 
@@ -48,11 +49,22 @@ func (r *Registry) routes() {
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	// The mux would redirect an unclean path to the clean one, and so out of
 	// the mount when the registry stands below a subpath.
-	if p := req.URL.Path; !strings.HasPrefix(p, "/") || path.Clean(p) != p {
+	if !cleanPath(req.URL.Path) {
 		r.fail(w, req, notFound("the path is not a clean, rooted one"))
 		return
 	}
 	r.mux.ServeHTTP(w, req)
+}
+
+// cleanPath reports whether a path is rooted and as path.Clean would make it.
+func cleanPath(p string) bool {
+	if !strings.HasPrefix(p, "/") {
+		return false
+	}
+	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") && !strings.HasSuffix(p, "/") {
+		return true // as almost every one is, and told sooner
+	}
+	return path.Clean(p) == p
 }
 
 // Discovery returns a handler for /.well-known/terraform.json at the root of a
@@ -564,8 +576,9 @@ func (p Provider) valid() bool {
 
 func validName(s string) bool {
 	for _, r := range s {
-		ok := r == '-' || r == '_' || unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit)
-		if !ok || unicode.ToLower(r) != r {
+		switch {
+		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-', r == '_':
+		case r < utf8.RuneSelf, !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit), unicode.ToLower(r) != r:
 			return false // as is U+FFFD, which stands for bytes that are no UTF-8
 		}
 	}
@@ -594,6 +607,9 @@ func validVersion(s string) bool {
 	}
 	core, _, _ := strings.Cut(s, "+")
 	core, _, _ = strings.Cut(core, "-")
+	if len(core) < len("18446744073709551615") { // no number can overflow
+		return true
+	}
 	for n := range strings.SplitSeq(core, ".") {
 		if _, err := strconv.ParseUint(n, 10, 64); err != nil {
 			return false

@@ -91,6 +91,9 @@ func acceptsGzip(req *http.Request) bool {
 		return false
 	}
 	for _, line := range req.Header["Accept-Encoding"] {
+		if line == "gzip" { // as the clients say it
+			return true
+		}
 		for coding := range strings.SplitSeq(line, ",") {
 			name, q, _ := strings.Cut(coding, ";")
 			if strings.EqualFold(strings.TrimSpace(name), "gzip") {
@@ -124,10 +127,17 @@ type pageCache struct {
 }
 
 type cachedPage struct {
-	key     pageKey
-	value   any   // a weak pointer to what the page was made of
-	expires int64 // when the links in it do; 0: never
-	page    *page
+	key  pageKey
+	from source
+	page *page
+}
+
+// A source is what a page was made of. Its pointers are weak: a page of a
+// kilobyte must not hold a release of ten.
+type source struct {
+	listing weak.Pointer[Listing]
+	release weak.Pointer[Release]
+	expires int64 // when the links in the page do; 0: never
 }
 
 // overhead is about what a cached page takes beside its bytes.
@@ -135,24 +145,24 @@ const overhead = 400
 
 func (c *cachedPage) size() int64 { return c.page.size() + overhead }
 
-// get returns the page of a value, which may have expiring links. The page
-// that is held is good if it was made of the same value, or of one that is
-// encoded as the same bytes.
-func (c *pageCache) get(key pageKey, value any, expires int64, encode func() (*page, error)) (*page, error) {
+// get returns the page that answers key, and whether it was made of the same
+// source.
+func (c *pageCache) get(key pageKey, from source) (held *page, same bool) {
 	c.mu.Lock()
-	var held *page
-	if e := c.byKey[key]; e != nil {
-		entry := e.Value.(*cachedPage)
-		held = entry.page
-		if entry.value == value && entry.expires == expires {
-			c.recent.MoveToFront(e)
-			c.mu.Unlock()
-			return held, nil
-		}
+	defer c.mu.Unlock()
+	e := c.byKey[key]
+	if e == nil {
+		return nil, false
 	}
-	c.mu.Unlock()
+	c.recent.MoveToFront(e)
+	entry := e.Value.(*cachedPage)
+	return entry.page, entry.from == from
+}
 
-	p, err := encode()
+// replace puts the page of a document in the place of held, unless its bytes
+// are the same.
+func (c *pageCache) replace(held *page, key pageKey, from source, document any) (*page, error) {
+	p, err := encodePage(document)
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +171,7 @@ func (c *pageCache) get(key pageKey, value any, expires int64, encode func() (*p
 	} else if key.version == "" {
 		c.compress(p)
 	}
-	c.put(&cachedPage{key, value, expires, p})
+	c.put(&cachedPage{key, from, p})
 	return p, nil
 }
 
@@ -208,26 +218,31 @@ func (c *pageCache) compress(p *page) {
 
 // listingPage returns the page of a listing.
 func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
-	return r.pages.get(pageKey{Provider: p}, weak.Make(l), 0, func() (*page, error) {
-		doc, err := r.listingDocument(p, l)
-		if err != nil {
-			return nil, err
-		}
-		return encodePage(doc)
-	})
+	key, from := pageKey{Provider: p}, source{listing: weak.Make(l)}
+	held, same := r.pages.get(key, from)
+	if same {
+		return held, nil
+	}
+	doc, err := r.listingDocument(p, l)
+	if err != nil {
+		return nil, err
+	}
+	return r.pages.replace(held, key, from, doc)
 }
 
 // packagePage returns the page of a package of a release.
 func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page, error) {
-	var expires int64
+	key, from := pageKey{p, version, on}, source{release: weak.Make(rel)}
 	if r.links != nil {
-		expires = r.links.expiry(time.Now())
+		from.expires = r.links.expiry(time.Now())
 	}
-	return r.pages.get(pageKey{p, version, on}, weak.Make(rel), expires, func() (*page, error) {
-		doc, err := r.packageDocument(p, version, rel, on, expires)
-		if err != nil {
-			return nil, err
-		}
-		return encodePage(doc)
-	})
+	held, same := r.pages.get(key, from)
+	if same {
+		return held, nil
+	}
+	doc, err := r.packageDocument(p, version, rel, on, from.expires)
+	if err != nil {
+		return nil, err
+	}
+	return r.pages.replace(held, key, from, doc)
 }

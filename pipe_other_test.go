@@ -1,0 +1,7 @@
+//go:build !unix
+
+package rekisteri_test
+
+import "errors"
+
+func makePipe(string) error { return errors.ErrUnsupported }
