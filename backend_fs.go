@@ -61,6 +61,7 @@ type FSBackend struct {
 	unheld  int                         // looks at what is not held, that run or wait for a token
 	indexes map[Provider]*documentIndex // of documents that were held and dropped
 	outage  time.Time                   // when the outage that stands was last logged; zero: none stands
+	health  Health
 }
 
 const (
@@ -195,6 +196,20 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	}
 }
 
+// Health is what an [FSBackend] knows of its tree.
+type Health struct {
+	Looked   time.Time // when a look at the tree last ended; zero: there was none
+	Err      error     // why that look could not read the tree; nil: it could
+	Problems int       // in what is held
+}
+
+// Health returns what the last looks have found. It looks at nothing itself.
+func (b *FSBackend) Health() Health {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.health
+}
+
 // A holding is what is held of a provider. Its fields are guarded by the
 // backend's mutex, but for what only the look in flight touches.
 type holding struct {
@@ -325,6 +340,10 @@ func (b *FSBackend) look(h *holding) {
 	if first {
 		b.unheld--
 	}
+	b.health.Looked, b.health.Err = time.Now(), err
+	if errors.Is(err, fs.ErrNotExist) {
+		b.health.Err = nil // the tree was read
+	}
 	switch {
 	case err == nil:
 		b.hold(h, c)
@@ -362,9 +381,11 @@ func (b *FSBackend) hold(h *holding, c *content) {
 		delete(b.indexes, h.provider)
 	} else {
 		b.size -= h.content.size
+		b.health.Problems -= len(h.content.problems)
 	}
 	h.content = c
 	b.size += c.size
+	b.health.Problems += len(c.problems)
 	for e := b.recent.Back(); e != nil && b.size > b.limit; {
 		oldest := e.Value.(*holding)
 		e = e.Prev()
@@ -382,6 +403,7 @@ func (b *FSBackend) hold(h *holding, c *content) {
 func (b *FSBackend) drop(h *holding) {
 	if h.content != nil {
 		b.size -= h.content.size
+		b.health.Problems -= len(h.content.problems)
 		b.recent.Remove(h.element)
 	}
 	h.content, h.element = nil, nil

@@ -1537,8 +1537,8 @@ func TestCheckFinds(t *testing.T) {
 		"acme/hello.json: there is neither protocol 5 nor 6 in version 1.0.0": {"acme/hello.json": strings.Replace(documentOf("1.0.0"), "5.0", "4.0", 1)},
 		".: there is no provider in the tree":                                 {"README.md": ""},
 		"it is no metadata document":                                          {"acme/hello.json": `[]`},
-		"versions: null stands in the place of [":                             {"acme/hello.json": `{"versions":null}`},
-		"there is something behind the document":                              {"acme/hello.json": documentOf("1.0.0") + "{}"},
+		"versions: 'n' stands in the place of '['":                            {"acme/hello.json": `{"versions":null}`},
+		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},
 	} {
 		if text := checkText(t, newBackend(t, tr.mapFS()), nil); !strings.Contains(text, want) {

@@ -1,20 +1,23 @@
 package rekisteri
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"hash/fnv"
+	"hash/maphash"
 	"io"
 	"io/fs"
+	"maps"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/mod/semver"
 
+	"github.com/rekisteri/rekisteri/internal/jsonsplit"
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
 
@@ -86,11 +89,6 @@ func (b *FSBackend) readDocument(p Provider, prev *document) *document {
 // The metadata layout's document says what the protocol's documents of all
 // packages say. What they share may stand on the version or on the document.
 type (
-	documentJSON struct {
-		sharedJSON
-		Warnings []string
-		Versions []documentEntry
-	}
 	documentVersionJSON struct {
 		sharedJSON
 		Version   string                 `json:"version"`
@@ -111,88 +109,6 @@ type (
 		SigningKeys         *signingKeysJSON `json:"signing_keys"`
 	}
 )
-
-// A documentEntry is an element of a document's versions.
-type documentEntry struct {
-	documentVersionJSON
-	err        error // the first value of another type than it should be, which is empty instead
-	start, end int64 // where it stands
-}
-
-// decodeDocument decodes a document. It notes where the versions stand, for
-// which it goes through the outermost object by itself.
-func decodeDocument(data []byte) (*documentJSON, error) {
-	dec := json.NewDecoder(bytes.NewReader(data))
-	doc := new(documentJSON)
-	if err := expect(dec, json.Delim('{')); err != nil {
-		return nil, err
-	}
-	for dec.More() {
-		key, err := dec.Token()
-		if err != nil {
-			return nil, err
-		}
-		name, _ := key.(string)
-		var into any = new(json.RawMessage) // what the layout doesn't know
-		switch strings.ToLower(name) {
-		case "versions":
-			if err := doc.decodeVersions(dec); err != nil {
-				return nil, err
-			}
-			continue
-		case "warnings":
-			into = &doc.Warnings
-		case "shasums_url":
-			into = &doc.SHASumsURL
-		case "shasums_signature_url":
-			into = &doc.SHASumsSignatureURL
-		case "signing_keys":
-			into = &doc.SigningKeys
-		}
-		if err := dec.Decode(into); err != nil {
-			return nil, err
-		}
-	}
-	if err := expect(dec, json.Delim('}')); err != nil {
-		return nil, err
-	}
-	if _, err := dec.Token(); err != io.EOF {
-		return nil, errors.New("there is something behind the document")
-	}
-	return doc, nil
-}
-
-func (doc *documentJSON) decodeVersions(dec *json.Decoder) error {
-	if err := expect(dec, json.Delim('[')); err != nil {
-		return fmt.Errorf("versions: %w", err)
-	}
-	for dec.More() {
-		entry := documentEntry{start: dec.InputOffset()}
-		if err := dec.Decode(&entry.documentVersionJSON); err != nil {
-			if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
-				return err
-			}
-			entry.err = err
-		}
-		entry.end = dec.InputOffset()
-		doc.Versions = append(doc.Versions, entry)
-	}
-	return expect(dec, json.Delim(']'))
-}
-
-// expect reads a token that has to be the next.
-func expect(dec *json.Decoder, want json.Delim) error {
-	token, err := dec.Token()
-	switch {
-	case err != nil:
-		return err
-	case token == nil:
-		return fmt.Errorf("null stands in the place of %v", want)
-	case token != want:
-		return fmt.Errorf("%v stands in the place of %v", token, want)
-	}
-	return nil
-}
 
 // inherit returns s with what it lacks taken from outer.
 func (s sharedJSON) inherit(outer sharedJSON) sharedJSON {
@@ -224,20 +140,166 @@ type documentIndex struct {
 	stamp  stamp
 	shared sharedJSON // the document's own
 	spans  map[string]span
+	seed   maphash.Seed
 	blocks map[string]block
 }
 
 // A span is a part of a file.
 type span struct {
-	start, end int64
-	sum        uint64 // of what was read there
+	start, end int
+	hash       uint64 // tells what was read there from what has taken its place
 }
 
+// parseDocument reads a metadata document. What a client would choke on is
+// left out of the result, with a problem.
+func parseDocument(name string, data []byte) (*parsed, error) {
+	members, err := jsonsplit.Object(data)
+	if err != nil {
+		return nil, err
+	}
+	index := &documentIndex{name: name, seed: maphash.MakeSeed(), blocks: make(map[string]block)}
+	result := &parsed{listing: new(Listing), size: int64(len(data)), index: index}
+	var versions []jsonsplit.Part
+	for _, m := range members {
+		value := data[m.Start:m.End]
+		var err error
+		switch strings.ToLower(m.Name) {
+		case "versions":
+			if versions, err = jsonsplit.Array(value); err != nil {
+				return nil, fmt.Errorf("versions: %w", err)
+			}
+			for i := range versions {
+				versions[i].Start += m.Start
+				versions[i].End += m.Start
+			}
+		case "warnings":
+			err = json.Unmarshal(value, &result.listing.Warnings)
+		case "shasums_url":
+			err = json.Unmarshal(value, &index.shared.SHASumsURL)
+		case "shasums_signature_url":
+			err = json.Unmarshal(value, &index.shared.SHASumsSignatureURL)
+		case "signing_keys":
+			err = json.Unmarshal(value, &index.shared.SigningKeys)
+		default:
+			err = json.Unmarshal(value, new(json.RawMessage)) // it has to be JSON
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.Name, err)
+		}
+	}
+	entries, err := parseEntries(index, data, versions)
+	if err != nil {
+		return nil, err
+	}
+	result.add(name, data, entries)
+	return result, nil
+}
+
+// An entry is an element of a document's versions.
+type entry struct {
+	part     jsonsplit.Part
+	spelled  string   // the version as it stands there
+	release  *Release // what it describes
+	problems []Problem
+	err      error // that it is no JSON
+}
+
+// parseEntries reads the versions of a document, side by side: the largest
+// have a megabyte.
+func parseEntries(index *documentIndex, data []byte, versions []jsonsplit.Part) ([]entry, error) {
+	entries := make([]entry, len(versions))
+	workers := min(runtime.GOMAXPROCS(0), len(versions)/16+1)
+	parsers := make([]*documentParser, workers)
+	failures := make([]error, workers)
+	var group sync.WaitGroup
+	for w := range workers {
+		parsers[w] = newDocumentParser(index.name, make(map[string]block))
+		group.Go(func() {
+			failures[w] = guard(func() error {
+				for i := w; i < len(entries); i += workers {
+					entries[i] = parsers[w].entry(i, versions[i], data, index.shared)
+				}
+				return nil
+			})
+		})
+	}
+	group.Wait()
+	for w := range workers {
+		if failures[w] != nil {
+			panic(failures[w])
+		}
+		maps.Copy(index.blocks, parsers[w].blocks)
+	}
+	for i := range entries {
+		if err := entries[i].err; err != nil {
+			return nil, fmt.Errorf("version %d of the list: %w", i+1, err)
+		}
+	}
+	return entries, nil
+}
+
+// add adds the entries of a document's versions.
+func (d *parsed) add(name string, data []byte, entries []entry) {
+	leftOut := func(what, effect, fix string) {
+		d.problems = append(d.problems, Problem{Path: name, What: what, Effect: effect, Fix: fix})
+	}
+	d.releases = make(map[string]*Release, len(entries))
+	d.index.spans = make(map[string]span, len(entries))
+	seen := make(map[Problem]bool) // a bad key has a problem in every entry
+	var unsigned, old []string
+	for i := range entries {
+		e := &entries[i]
+		for _, p := range e.problems {
+			if !seen[p] {
+				seen[p] = true
+				d.problems = append(d.problems, p)
+			}
+		}
+		version, ok := readVersion(e.spelled)
+		switch {
+		case !ok:
+			leftOut(fmt.Sprintf("the version %q is not a semantic version", e.spelled),
+				"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
+			continue
+		case d.releases[version] != nil:
+			leftOut(fmt.Sprintf("the version %q stands there twice, as %s", e.spelled, version), "only the first is served", "remove one")
+			continue
+		case len(e.release.Packages) == 0:
+			leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
+				"it is not served: clients would choose it and fail", "add a platform")
+			continue
+		}
+		d.releases[version] = e.release
+		at := span{start: e.part.Start, end: e.part.End}
+		at.hash = maphash.Bytes(d.index.seed, data[at.start:at.end])
+		d.index.spans[version] = at
+		listed := Version{Version: version, Protocols: e.release.Protocols, Platforms: make([]Platform, len(e.release.Packages))}
+		for i := range e.release.Packages {
+			listed.Platforms[i] = e.release.Packages[i].Platform
+		}
+		d.listing.Versions = append(d.listing.Versions, listed)
+		if slices.ContainsFunc(e.release.Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
+			unsigned = append(unsigned, version)
+		}
+		if len(e.release.Protocols) > 0 && !slices.ContainsFunc(e.release.Protocols, installable) {
+			old = append(old, version)
+		}
+	}
+	if len(unsigned) > 0 {
+		leftOut("there is no signing key for version "+abridged(unsigned), "clients refuse to install it", "add signing_keys")
+	}
+	if len(old) > 0 {
+		leftOut("there is neither protocol 5 nor 6 in version "+abridged(old), "clients refuse to install it", "nothing but a newer version does")
+	}
+}
+
+// A documentParser reads entries of a document, one after the other.
 type documentParser struct {
 	name     string
 	keys     map[*signingKeysJSON][]SigningKey // of each list of keys that was read
 	blocks   map[string]block                  // by the armored text: it stands in many places
 	names    map[string]string                 // of platforms and protocols: so do they
+	urls     [2]string                         // of SHA256SUMS and its signature, which were good: so do they
 	problems []Problem
 }
 
@@ -251,72 +313,18 @@ func newDocumentParser(name string, blocks map[string]block) *documentParser {
 	return &documentParser{name: name, keys: make(map[*signingKeysJSON][]SigningKey), blocks: blocks, names: make(map[string]string)}
 }
 
-// parseDocument reads a metadata document. What a client would choke on is
-// left out of the result, with a problem.
-func parseDocument(name string, data []byte) (*parsed, error) {
-	doc, err := decodeDocument(data)
-	if err != nil {
-		return nil, err
+// entry reads the entry that is the i-th of the list.
+func (p *documentParser) entry(i int, part jsonsplit.Part, data []byte, outer sharedJSON) entry {
+	p.problems = nil
+	var v documentVersionJSON
+	if err := json.Unmarshal(data[part.Start:part.End], &v); err != nil {
+		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
+			return entry{err: err}
+		}
+		p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, err), "that value counts as empty", "mend the entry")
 	}
-	p := newDocumentParser(name, make(map[string]block))
-	result := &parsed{
-		listing:  &Listing{Versions: make([]Version, 0, len(doc.Versions)), Warnings: doc.Warnings},
-		releases: make(map[string]*Release, len(doc.Versions)),
-		size:     int64(len(data)),
-		index:    &documentIndex{name: name, shared: doc.sharedJSON, spans: make(map[string]span, len(doc.Versions)), blocks: p.blocks},
-	}
-	var unsigned, old []string
-	for i := range doc.Versions {
-		v := &doc.Versions[i]
-		if v.err != nil {
-			p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, v.err), "that value counts as empty", "mend the entry")
-		}
-		version, ok := readVersion(v.Version)
-		if !ok {
-			p.leftOut(fmt.Sprintf("the version %q is not a semantic version", v.Version),
-				"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
-			continue
-		}
-		if result.releases[version] != nil {
-			p.leftOut(fmt.Sprintf("the version %q stands there twice, as %s", v.Version, version), "only the first is served", "remove one")
-			continue
-		}
-		rel := p.release(version, &v.documentVersionJSON, doc.sharedJSON)
-		if len(rel.Packages) == 0 {
-			p.leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
-				"it is not served: clients would choose it and fail", "add a platform")
-			continue
-		}
-		result.releases[version] = rel
-		result.index.spans[version] = span{v.start, v.end, hash(data[v.start:v.end])}
-		listed := Version{Version: version, Protocols: rel.Protocols, Platforms: make([]Platform, len(rel.Packages))}
-		for i := range rel.Packages {
-			listed.Platforms[i] = rel.Packages[i].Platform
-		}
-		result.listing.Versions = append(result.listing.Versions, listed)
-		if slices.ContainsFunc(rel.Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
-			unsigned = append(unsigned, version)
-		}
-		if len(rel.Protocols) > 0 && !slices.ContainsFunc(rel.Protocols, installable) {
-			old = append(old, version)
-		}
-	}
-	if len(unsigned) > 0 {
-		p.leftOut("there is no signing key for version "+abridged(unsigned), "clients refuse to install it", "add signing_keys")
-	}
-	if len(old) > 0 {
-		p.leftOut("there is neither protocol 5 nor 6 in version "+abridged(old), "clients refuse to install it", "nothing but a newer version does")
-	}
-	result.problems = p.problems
-	return result, nil
-}
-
-// hash returns a hash of what was read. It has to tell what was checked from
-// what has taken its place since, and lasts as long as the process.
-func hash(data []byte) uint64 {
-	h := fnv.New64a()
-	h.Write(data)
-	return h.Sum64()
+	rel := p.release(&v, outer)
+	return entry{part: part, spelled: v.Version, release: rel, problems: p.problems}
 }
 
 // index returns what is left of a content when it is dropped, if that is of
@@ -362,7 +370,7 @@ func (b *FSBackend) dropped(p Provider, version string) *Release {
 	}
 	var v documentVersionJSON
 	json.Unmarshal(data, &v) // what it fails with was reported when the document was read
-	return newDocumentParser(index.name, index.blocks).release(version, &v, index.shared)
+	return newDocumentParser(index.name, index.blocks).release(&v, index.shared)
 }
 
 // readSpan reads a part of a document, if the document is what it was.
@@ -377,10 +385,10 @@ func (b *FSBackend) readSpan(index *documentIndex, at span) ([]byte, bool) {
 		return nil, false
 	}
 	data := make([]byte, at.end-at.start)
-	if _, err := f.ReadAt(data, at.start); err != nil && err != io.EOF || hash(data) != at.sum {
+	if _, err := f.ReadAt(data, int64(at.start)); err != nil && err != io.EOF || maphash.Bytes(index.seed, data) != at.hash {
 		return nil, false
 	}
-	return bytes.TrimLeft(data, ", \t\r\n"), true
+	return data, true
 }
 
 func (p *documentParser) leftOut(what, effect, fix string) {
@@ -388,11 +396,11 @@ func (p *documentParser) leftOut(what, effect, fix string) {
 }
 
 // release returns the release that an entry describes.
-func (p *documentParser) release(version string, v *documentVersionJSON, outer sharedJSON) *Release {
+func (p *documentParser) release(v *documentVersionJSON, outer sharedJSON) *Release {
 	rel := &Release{Packages: make([]Package, 0, len(v.Platforms))}
 	for _, protocol := range v.Protocols {
 		if !validProtocol(protocol) {
-			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", version, protocol),
+			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", v.Version, protocol),
 				"it is left out: clients would refuse the version", "write it as in 5.0, in quotes")
 			continue
 		}
@@ -405,7 +413,7 @@ func (p *documentParser) release(version string, v *documentVersionJSON, outer s
 			err = fmt.Errorf("%v stands there twice", pkg.Platform)
 		}
 		if err != nil {
-			p.leftOut(fmt.Sprintf("version %s, platform %d of the list: %v", version, i+1, err), "the platform is not served", "mend the entry")
+			p.leftOut(fmt.Sprintf("version %s, platform %d of the list: %v", v.Version, i+1, err), "the platform is not served", "mend the entry")
 			continue
 		}
 		rel.Packages = append(rel.Packages, pkg)
@@ -435,11 +443,28 @@ func (p *documentParser) pkg(v *documentPlatformJSON, outer sharedJSON) (Package
 		n != sha256.Size || len(v.SHASum) != 2*sha256.Size {
 		return Package{}, fmt.Errorf("the shasum %q is not 64 hexadecimal digits", v.SHASum)
 	}
-	if err := pkg.check(false); err != nil {
+	if err := p.check(&pkg); err != nil {
 		return Package{}, err
 	}
 	pkg.SigningKeys = p.signingKeys(shared.SigningKeys)
 	return pkg, nil
+}
+
+// check is the package's own, but for URLs that the one before it had as well.
+func (p *documentParser) check(pkg *Package) error {
+	if urls := [...]string{pkg.SHASumsURL, pkg.SHASumsSignatureURL}; urls != p.urls {
+		if err := pkg.check(false); err != nil {
+			return err
+		}
+		p.urls = urls
+		return nil
+	}
+	if pkg.URL == "" {
+		return pkg.check(false)
+	}
+	same := *pkg
+	same.SHASumsURL, same.SHASumsSignatureURL = "", ""
+	return same.check(true)
 }
 
 // signingKeys returns the keys of a list that clients can read. One that they

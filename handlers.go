@@ -206,11 +206,17 @@ func digestOf(f io.ReadSeeker) (*[sha256.Size]byte, error) {
 // fileURL returns the URL of a file that the backend holds, for the document
 // of its package, signed where links are.
 func (r *Registry) fileURL(p Provider, version, name string, expires int64) string {
-	u := r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/" + url.PathEscape(name)
-	if r.links != nil {
-		u += r.links.query(p, version, name, expires)
+	b := make([]byte, 0, 512) // on the stack
+	b = append(b, r.filesURL...)
+	for _, segment := range [...]string{p.Namespace, p.Type, version} {
+		b = append(b, url.PathEscape(segment)...)
+		b = append(b, '/')
 	}
-	return u
+	b = append(b, url.PathEscape(name)...)
+	if r.links != nil {
+		b = r.links.appendQuery(b, p, version, name, expires)
+	}
+	return string(b)
 }
 
 // release returns what the backend holds of a release.
@@ -465,7 +471,7 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 		}
 		keys = append(keys, signingKeyJSON(key))
 	}
-	sums := release.SumsName(p.Type, version)
+	signature := release.SignatureName(p.Type, version)
 	held := func(u, name string) string {
 		if u == "" {
 			u = r.fileURL(p, version, name, expires)
@@ -478,8 +484,8 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 		Arch:                pkg.Arch,
 		Filename:            pkg.Filename,
 		DownloadURL:         held(pkg.URL, pkg.Filename),
-		SHASumsURL:          held(pkg.SHASumsURL, sums),
-		SHASumsSignatureURL: held(pkg.SHASumsSignatureURL, sums+".sig"),
+		SHASumsURL:          held(pkg.SHASumsURL, strings.TrimSuffix(signature, ".sig")),
+		SHASumsSignatureURL: held(pkg.SHASumsSignatureURL, signature),
 		SHASum:              hex.EncodeToString(pkg.SHA256[:]),
 		SigningKeys:         signingKeysJSON{keys},
 	}, nil
@@ -488,15 +494,19 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 // protocols returns those of the protocol versions that a client can parse. One
 // that it cannot makes it refuse the package.
 func (r *Registry) protocols(p Provider, version string, all []string) []string {
-	good := make([]string, 0, len(all))
-	for _, s := range all {
-		if !validProtocol(s) {
-			r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
-			continue
-		}
-		good = append(good, s)
+	if all == nil {
+		return []string{}
 	}
-	return good
+	bad := func(s string) bool { return !validProtocol(s) }
+	if !slices.ContainsFunc(all, bad) {
+		return all
+	}
+	for _, s := range all {
+		if bad(s) {
+			r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
+		}
+	}
+	return slices.DeleteFunc(slices.Clone(all), bad)
 }
 
 // leftOut logs that something a backend has returned is not sent, once an hour.
@@ -647,9 +657,19 @@ func (p *Package) check(held bool) error {
 		if u.url == "" {
 			return fmt.Errorf("the URL of %s is missing", u.name)
 		}
-		if at, err := url.Parse(u.url); err != nil || at.Scheme != "" && at.Scheme != "https" && at.Scheme != "http" {
+		if !validURL(u.url) {
 			return fmt.Errorf("the URL of %s is not an http or https one", u.name)
 		}
 	}
 	return nil
+}
+
+// validURL reports whether s is an http or https URL, or a relative reference.
+func validURL(s string) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/+"
+	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && strings.Trim(rest, plain) == "" {
+		return true // as almost every one is, and told sooner
+	}
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "" || u.Scheme == "https" || u.Scheme == "http")
 }

@@ -8,9 +8,11 @@ import (
 	"encoding/base64"
 	"encoding/hex"
 	"fmt"
+	"hash"
 	"net/http"
 	"net/url"
 	"strconv"
+	"sync"
 	"time"
 )
 
@@ -20,13 +22,24 @@ const defaultLinkTTL = time.Hour
 // a release, whatever they sent for its document. A nil *links signs nothing,
 // and lets everyone in.
 type links struct {
-	keys []linkKey // the first signs, all are accepted
+	keys []*linkKey // the first signs, all are accepted
 	ttl  time.Duration
 }
 
+// A linkKey is a secret that links are signed with. It is safe for concurrent
+// use.
 type linkKey struct {
-	id     string // names the key in a link and in the log
-	secret [32]byte
+	id string // names the key in a link and in the log
+
+	mu      sync.Mutex // guards what is used again by each signature
+	mac     hash.Hash
+	message []byte
+	sum     [sha256.Size]byte
+}
+
+func newLinkKey(secret [32]byte) *linkKey {
+	sum := sha256.Sum256(secret[:])
+	return &linkKey{id: hex.EncodeToString(sum[:4]), mac: hmac.New(sha256.New, secret[:])}
 }
 
 // newLinks returns the links of a registry. A private one without a key makes
@@ -52,8 +65,7 @@ func newLinks(opts *Options) (l *links, random bool) {
 		if secret == [32]byte{} {
 			panic("rekisteri: a link key is empty")
 		}
-		sum := sha256.Sum256(secret[:])
-		l.keys = append(l.keys, linkKey{hex.EncodeToString(sum[:4]), secret})
+		l.keys = append(l.keys, newLinkKey(secret))
 	}
 	return l, random
 }
@@ -67,18 +79,41 @@ func (l *links) expiry(now time.Time) int64 {
 	return end + (half-end%half)%half
 }
 
-// query returns the query that signs a link to a file.
-func (l *links) query(p Provider, version, name string, expires int64) string {
-	e, key := strconv.FormatInt(expires, 10), &l.keys[0]
-	return "?expires=" + e + "&key=" + key.id + "&signature=" + key.sign(p, version, name, e)
+// signatureLen is the length of a signature's text.
+const signatureLen = 43
+
+// appendQuery appends the query that signs a link to a file.
+func (l *links) appendQuery(b []byte, p Provider, version, name string, expires int64) []byte {
+	key := l.keys[0]
+	b = append(b, "?expires="...)
+	at := len(b)
+	b = strconv.AppendInt(b, expires, 10)
+	e := b[at:]
+	b = append(b, "&key="...)
+	b = append(b, key.id...)
+	b = append(b, "&signature="...)
+	signature := key.sign(p, version, name, e)
+	return append(b, signature[:]...)
 }
 
 // sign returns the signature of a link. The fields cannot be shifted against
 // each other: none but the last, the file's name, can hold a line end.
-func (k *linkKey) sign(p Provider, version, name, expires string) string {
-	mac := hmac.New(sha256.New, k.secret[:])
-	fmt.Fprintf(mac, "rekisteri link 1\n%s\n%s\n%s\n%s\n%s", p.Namespace, p.Type, version, expires, name)
-	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+func (k *linkKey) sign(p Provider, version, name string, expires []byte) (text [signatureLen]byte) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	m := append(k.message[:0], "rekisteri link 1\n"...)
+	for _, field := range [...]string{p.Namespace, p.Type, version} {
+		m = append(m, field...)
+		m = append(m, '\n')
+	}
+	m = append(m, expires...)
+	m = append(m, '\n')
+	m = append(m, name...)
+	k.message = m
+	k.mac.Reset()
+	k.mac.Write(m)
+	base64.RawURLEncoding.Encode(text[:], k.mac.Sum(k.sum[:0]))
+	return text
 }
 
 // check returns nil if a request's query signs the link to a file.
@@ -100,13 +135,13 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 	if len(expires) != 1 || len(id) != 1 || len(signature) != 1 {
 		return refuse("does not have one each of expires, key and signature")
 	}
-	for i := range l.keys {
-		key := &l.keys[i]
+	for _, key := range l.keys {
 		if key.id != id[0] {
 			continue
 		}
 		// What is compared is the text: no other spelling of it is accepted.
-		if subtle.ConstantTimeCompare([]byte(key.sign(p, version, name, expires[0])), []byte(signature[0])) == 0 {
+		want := key.sign(p, version, name, []byte(expires[0]))
+		if subtle.ConstantTimeCompare(want[:], []byte(signature[0])) == 0 {
 			return refuse("has been altered: its signature by the key " + key.id + " does not match")
 		}
 		end, err := strconv.ParseInt(expires[0], 10, 64)

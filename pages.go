@@ -26,24 +26,35 @@ type page struct {
 // A representation is the bytes of a page in one encoding, with the values of
 // its headers, which are made once.
 type representation struct {
-	body         []byte
-	etag, length []string
+	body    []byte
+	headers [2]string // ETag and Content-Length
 }
 
 func newRepresentation(body []byte, etag string) representation {
-	return representation{body, []string{etag}, []string{strconv.Itoa(len(body))}}
+	return representation{body, [...]string{etag, strconv.Itoa(len(body))}}
 }
+
+func (r *representation) etag() []string   { return r.headers[0:1:1] }
+func (r *representation) length() []string { return r.headers[1:2:2] }
 
 // encodePage encodes a document.
 func encodePage(v any) (*page, error) {
-	var buf bytes.Buffer
-	enc := json.NewEncoder(&buf)
+	buf := bytes.NewBuffer(make([]byte, 0, 2048))
+	enc := json.NewEncoder(buf)
 	enc.SetEscapeHTML(false) // the addresses in it stay legible
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(buf.Bytes())
-	return &page{plain: newRepresentation(buf.Bytes(), `"`+hex.EncodeToString(sum[:16])+`"`)}, nil
+	body := buf.Bytes()
+	if cap(body) > len(body)+len(body)/4 {
+		body = bytes.Clone(body) // it is held for long
+	}
+	sum := sha256.Sum256(body)
+	etag := make([]byte, 0, 34)
+	etag = append(etag, '"')
+	etag = hex.AppendEncode(etag, sum[:16])
+	etag = append(etag, '"')
+	return &page{plain: newRepresentation(body, string(etag))}, nil
 }
 
 func (p *page) size() int64 {
@@ -67,8 +78,8 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	}
 	h["Content-Type"] = r.jsonType
 	h["Cache-Control"] = cacheControl
-	h["Etag"] = rep.etag
-	h["Content-Length"] = rep.length
+	h["Etag"] = rep.etag()
+	h["Content-Length"] = rep.length()
 	if conditional(req.Header) {
 		r.serveContent(w, req, bytes.NewReader(rep.body))
 		return
@@ -210,7 +221,7 @@ func (c *pageCache) compress(p *page) {
 	c.gz.Write(p.plain.body) // a Buffer takes everything
 	c.gz.Close()
 	if buf.Len() < len(p.plain.body) {
-		etag := strings.TrimSuffix(p.plain.etag[0], `"`) + `-gzip"`
+		etag := strings.TrimSuffix(p.plain.headers[0], `"`) + `-gzip"`
 		rep := newRepresentation(bytes.Clone(buf.Bytes()), etag)
 		p.gzip = &rep
 	}

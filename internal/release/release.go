@@ -52,10 +52,14 @@ func ParseSumsName(name string) (typ, version string, ok bool) {
 	return typ, version, hasPrefix && isSums && typ != "" && version != ""
 }
 
-// SumsName returns the name of a release's SHA256SUMS file. Its signature has
-// the same name and ".sig" behind it.
+// SumsName returns the name of a release's SHA256SUMS file.
 func SumsName(typ, version string) string {
 	return prefix + typ + "_" + version + "_SHA256SUMS"
+}
+
+// SignatureName returns the name of the signature of a release's SHA256SUMS.
+func SignatureName(typ, version string) string {
+	return prefix + typ + "_" + version + "_SHA256SUMS.sig"
 }
 
 // ManifestName returns the name that a release's manifest is published by, and
