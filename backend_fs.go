@@ -255,7 +255,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	if h == nil {
 		if b.tree.lacks(p, now) {
 			b.mu.Unlock()
-			return nil, absence(p)
+			return nil, newAbsence(p)
 		}
 		if b.unheld == maxUnheld {
 			b.mu.Unlock()

@@ -95,9 +95,17 @@ func (n *namespaceDir) sortedTypes() []string {
 	return slices.Sorted(maps.Keys(types))
 }
 
-func absence(p Provider) error {
-	return fmt.Errorf("there is no provider %v: %w", p, fs.ErrNotExist)
+// An absence says that a provider is not in the tree. It matches
+// [fs.ErrNotExist].
+type absence Provider
+
+func newAbsence(p Provider) error {
+	a := absence(p)
+	return &a
 }
+
+func (a *absence) Error() string        { return "there is no provider " + Provider(*a).String() }
+func (a *absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // lacks reports whether a provider is known not to be in the tree.
 func (t *treeDirs) lacks(p Provider, now time.Time) bool {
@@ -163,7 +171,7 @@ func (b *FSBackend) find(p Provider) (*namespaceDir, error) {
 func (b *FSBackend) absent(p Provider) error {
 	now := time.Now()
 	if now.Sub(time.Unix(0, b.tree.seen.Load())) < dirsEvery {
-		return absence(p)
+		return newAbsence(p)
 	}
 	found, err := b.anyProvider()
 	switch {
@@ -175,7 +183,7 @@ func (b *FSBackend) absent(p Provider) error {
 	case b.tree.peopled.Load():
 		return errors.New("the tree is empty and was not: its volume may not be mounted")
 	}
-	return absence(p)
+	return newAbsence(p)
 }
 
 // anyProvider reports whether there is any provider in the tree.

@@ -359,14 +359,19 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else nobody is there to miss the answer
 		level = slog.LevelError
 	}
-	r.log.Log(req.Context(), level, "request failed",
-		"method", req.Method, "path", req.URL.Path, "status", code, "error", err)
+	if r.log.Enabled(req.Context(), level) {
+		r.log.Log(req.Context(), level, "request failed",
+			"method", req.Method, "path", req.URL.Path, "status", code, "error", err)
+	}
 
-	body := fmt.Appendf(nil, `{"errors":[%q]}`, http.StatusText(code))
+	answer, ok := r.errorPages[code]
+	if !ok {
+		answer = errorPage(code)
+	}
 	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Length", strconv.Itoa(len(body)))
+	h["Content-Type"] = r.jsonType
+	h["Cache-Control"] = r.noStore
+	h["Content-Length"] = answer.length()
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
@@ -374,7 +379,13 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(code)
-	w.Write(body)
+	w.Write(answer.body)
+}
+
+// errorPage returns the answer with an error.
+func errorPage(code int) *representation {
+	page := newRepresentation(fmt.Appendf(nil, `{"errors":[%q]}`, http.StatusText(code)), "")
+	return &page
 }
 
 // The documents of the protocol. A list is never null in them: clients differ

@@ -155,8 +155,8 @@ type SigningKey struct {
 // letters, digits, "-" and "_", and the version is a full semantic version.
 //
 // What does not exist is reported by an error that matches [fs.ErrNotExist],
-// which clients get as a 404 and take for deleted. Every other error is an
-// outage, which they may try again: one that matches
+// which clients get as a 404 and take for deleted. A context that has ended is
+// no absence. Every other error is an outage, which they may try again: one that matches
 // [context.DeadlineExceeded] is a 504, the rest a 500. An error's text goes to
 // the log, never to the client. No method returns nil without an error.
 //
@@ -165,6 +165,8 @@ type SigningKey struct {
 // number of times. The registry leaves out what a client would choke on
 // (versions that aren't semantic versions, a platform that isn't one, ...) and
 // reports it.
+//
+// Package rekisteritest checks that a backend keeps to this.
 type Backend interface {
 	// Versions returns what there is of a provider.
 	Versions(ctx context.Context, p Provider) (*Listing, error)
@@ -177,8 +179,10 @@ type Backend interface {
 type Opener interface {
 	// Open opens a file of a release that the backend returned: the zip of a
 	// package without a URL, or the SHA256SUMS file or its signature where
-	// their URLs are empty. Its errors are as those of a Backend's methods.
-	// The caller closes the file.
+	// their URLs are empty. Its errors are as those of a Backend's methods: a
+	// name that is none of these, such as a path, does not exist. The same
+	// file may be open several times. The caller closes it, and reads it while
+	// ctx lasts.
 	//
 	// The file of a package is sent straight from the kernel where it is an
 	// [os.File].
@@ -260,7 +264,9 @@ type Registry struct {
 
 	// Values of headers, which no request has to allocate.
 	jsonType, gzipEncoding, varyEncoding []string
-	pagesCache, filesCache               []string // Cache-Control
+	pagesCache, filesCache, noStore      []string // Cache-Control
+
+	errorPages map[int]*representation // of the errors that are frequent
 }
 
 // New returns a Registry that serves what b knows, and the files that it holds
@@ -293,7 +299,11 @@ func New(b Backend, opts *Options) *Registry {
 		r.pages.limit = defaultPageBytes
 	}
 	r.jsonType, r.gzipEncoding, r.varyEncoding = []string{"application/json"}, []string{"gzip"}, []string{"Accept-Encoding"}
-	r.pagesCache, r.filesCache = []string{"no-cache"}, []string{"no-cache"}
+	r.pagesCache, r.filesCache, r.noStore = []string{"no-cache"}, []string{"no-cache"}, []string{"no-store"}
+	r.errorPages = make(map[int]*representation)
+	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
+		r.errorPages[code] = errorPage(code)
+	}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {
 		// The request for a file has no Authorization header that would keep a

@@ -1,0 +1,145 @@
+package rekisteritest
+
+import (
+	"crypto/sha256"
+	"embed"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
+	"github.com/rekisteri/rekisteri/internal/release"
+)
+
+//go:embed testdata/releases
+var embedded embed.FS
+
+// Releases returns the releases that [Test] expects, as a tree of files in the
+// layout of a [rekisteri.FSBackend]. [os.CopyFS] makes a directory of it.
+// [Contents] returns the same as values.
+func Releases() fs.FS {
+	tree, err := fs.Sub(embedded, "testdata/releases")
+	if err != nil {
+		panic(err) // the path would have to be malformed
+	}
+	return tree
+}
+
+// A Content is what [Test] expects of one provider.
+type Content struct {
+	// Listing is what Versions has to return. The order of the versions, their
+	// protocols and their platforms does not matter.
+	Listing *rekisteri.Listing
+
+	// Releases holds, by version, what Release has to return. The packages have
+	// no URLs: those of a backend that links to files elsewhere are its own. The
+	// first of the SigningKeys has made the signature.
+	Releases map[string]*rekisteri.Release
+
+	// Files holds what is in the files of each version, by version and name:
+	// the zips, SHA256SUMS, and its signature. They are what Open has to open.
+	Files map[string]map[string][]byte
+}
+
+// Contents returns what [Test] expects, by provider, for a backend that does
+// not read the layout of [Releases]. Each call returns values of its own, which
+// the caller may modify, as to set URLs before it loads them.
+func Contents() map[rekisteri.Provider]Content {
+	contents := make(map[rekisteri.Provider]Content)
+	for _, p := range catalog {
+		keys := make([]rekisteri.SigningKey, 0, len(p.keys))
+		for _, name := range p.keys {
+			keys = append(keys, signingKey(name))
+		}
+		c := Content{
+			Listing:  copyListing(&rekisteri.Listing{Versions: p.versions, Warnings: p.warnings}),
+			Releases: make(map[string]*rekisteri.Release),
+			Files:    make(map[string]map[string][]byte),
+		}
+		for _, v := range c.Listing.Versions {
+			dir := p.provider.String() + "/" + v.Version + "/"
+			sums := release.SumsName(p.provider.Type, v.Version)
+			files := map[string][]byte{sums: file(dir + sums), sums + ".sig": file(dir + sums + ".sig")}
+			rel := &rekisteri.Release{Protocols: slices.Clone(v.Protocols)}
+			for _, on := range v.Platforms {
+				name := fmt.Sprintf("terraform-provider-%s_%s_%v.zip", p.provider.Type, v.Version, on)
+				files[name] = file(dir + name)
+				rel.Packages = append(rel.Packages, rekisteri.Package{
+					Platform: on, Filename: name, SHA256: sha256.Sum256(files[name]), SigningKeys: slices.Clone(keys),
+				})
+			}
+			c.Releases[v.Version], c.Files[v.Version] = rel, files
+		}
+		contents[p.provider] = c
+	}
+	return contents
+}
+
+// file returns what is in a file of the tree.
+func file(name string) []byte {
+	data, err := fs.ReadFile(Releases(), name)
+	if err != nil {
+		panic(err) // the catalog is not that of the tree
+	}
+	return data
+}
+
+func signingKey(name string) rekisteri.SigningKey {
+	keys, err := openpgp.ReadKeys(file(name))
+	if err != nil {
+		panic(err)
+	}
+	return rekisteri.SigningKey{KeyID: keys[0].ID, ASCIIArmor: keys[0].Armor}
+}
+
+// The catalog says what testdata/make.sh has made. It does not come from the
+// tree, so that a backend is not compared with its own reading of it.
+//
+// The names and versions are those that backends are known to mix up: one
+// provider's name begins with another's, as does one namespace's; the same type
+// stands in two namespaces, with the same version and other files; 9 and 10
+// are in the wrong order as text; "+" is an escape in URLs, and what stands
+// behind it makes another version.
+var catalog = []struct {
+	provider rekisteri.Provider
+	keys     []string // files of the keys, first the one that has signed
+	warnings []string
+	versions []rekisteri.Version
+}{
+	{
+		provider: rekisteri.Provider{Namespace: "acme", Type: "foo"},
+		keys:     []string{"acme/acme.asc"},
+		versions: []rekisteri.Version{
+			{Version: "1.0.0", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{darwinARM, linuxAMD, linuxARM}},
+			{Version: "2.0.0-rc.1", Protocols: []string{"6.0"}, Platforms: []rekisteri.Platform{linuxAMD}},
+			{Version: "9.0.0", Protocols: []string{"5.0", "6.0"}, Platforms: []rekisteri.Platform{linuxAMD, windowsAMD}},
+			{Version: "10.0.0", Protocols: []string{"6.0"}, Platforms: []rekisteri.Platform{darwinARM, linuxAMD, linuxARM, windowsAMD}},
+		},
+	},
+	{
+		provider: rekisteri.Provider{Namespace: "acme", Type: "foo-bar"},
+		keys:     []string{"acme/foo-bar/foo-bar.asc", "acme/acme.asc"},
+		warnings: []string{"acme/foo-bar is deprecated: use acme/foo"},
+		versions: []rekisteri.Version{
+			{Version: "1.0.0+build", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{freeBSD386, linuxAMD}},
+			{Version: "1.1.0", Protocols: []string{"5.1"}, Platforms: []rekisteri.Platform{linuxAMD}},
+		},
+	},
+	{
+		provider: rekisteri.Provider{Namespace: "acme-labs", Type: "foo"},
+		keys:     []string{"acme-labs/labs.asc"},
+		versions: []rekisteri.Version{
+			{Version: "1.0.0", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{linuxAMD}},
+			{Version: "1.2.0", Protocols: []string{"6.0"}, Platforms: []rekisteri.Platform{darwinARM, linuxAMD}},
+		},
+	},
+}
+
+var (
+	darwinARM  = rekisteri.Platform{OS: "darwin", Arch: "arm64"}
+	freeBSD386 = rekisteri.Platform{OS: "freebsd", Arch: "386"}
+	linuxAMD   = rekisteri.Platform{OS: "linux", Arch: "amd64"}
+	linuxARM   = rekisteri.Platform{OS: "linux", Arch: "arm64"}
+	windowsAMD = rekisteri.Platform{OS: "windows", Arch: "amd64"}
+)
