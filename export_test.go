@@ -23,3 +23,10 @@ func Held(b *FSBackend) int {
 	defer b.mu.Unlock()
 	return len(b.held)
 }
+
+// PageSize returns the size of the pages that are held.
+func PageSize(r *Registry) int64 {
+	r.pages.mu.Lock()
+	defer r.pages.mu.Unlock()
+	return r.pages.size
+}

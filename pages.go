@@ -58,9 +58,9 @@ func encodePage(v any) (*page, error) {
 }
 
 func (p *page) size() int64 {
-	n := len(p.plain.body)
+	n := cap(p.plain.body)
 	if p.gzip != nil {
-		n += len(p.gzip.body)
+		n += cap(p.gzip.body)
 	}
 	return int64(n)
 }
@@ -152,7 +152,7 @@ type source struct {
 }
 
 // overhead is about what a cached page takes beside its bytes.
-const overhead = 400
+const overhead = 600
 
 func (c *cachedPage) size() int64 { return c.page.size() + overhead }
 

@@ -23,6 +23,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rekisteri/rekisteri"
 )
@@ -78,7 +79,10 @@ func TestExchanges(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := replay(t, newFSRegistry(t, sampleTree()), string(want))
+			var got string
+			synctest.Test(t, func(t *testing.T) { // whose time is always the same
+				got = replay(t, exchangeHandler(t, filepath.Base(file)), string(want))
+			})
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
 					t.Fatal(err)
@@ -88,6 +92,33 @@ func TestExchanges(t *testing.T) {
 			}
 		})
 	}
+}
+
+// exchangeHandler returns what a file of exchanges is sent to.
+func exchangeHandler(t *testing.T, file string) http.Handler {
+	backend := rekisteri.NewFSBackend(sampleTree(), &rekisteri.FSOptions{Logger: quiet(t)})
+	switch file {
+	case "private.http": // alice may read demo
+		return rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), LinkKeys: [][32]byte{linkKey(1)},
+			Authorize: func(req *http.Request, p rekisteri.Provider) error {
+				switch {
+				case req.Header.Get("Authorization") != "Bearer alice":
+					return rekisteri.ErrUnauthenticated
+				case p.Namespace != "demo":
+					return fs.ErrPermission
+				}
+				return nil
+			}})
+	case "subpath.http":
+		mux := http.NewServeMux()
+		reg := newRegistry(t, backend)
+		mux.Handle("/tf/", http.StripPrefix("/tf", reg))
+		mux.Handle("/.well-known/terraform.json", reg.Discovery("/tf"))
+		return mux
+	case "failing.http":
+		return newRegistry(t, &fake{err: errors.New("the disk is on fire")})
+	}
+	return newRegistry(t, backend)
 }
 
 // replay returns the exchanges in text with the answers that h gives.

@@ -1,0 +1,207 @@
+package rekisteri_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+var silent = slog.New(slog.DiscardHandler)
+
+// A strict backend holds everything, and is never asked for a name that was
+// not checked.
+type strict struct{ t *testing.T }
+
+var (
+	goodName    = regexp.MustCompile(`^[\p{L}\p{M}\p{Nd}_-]{1,128}$`)
+	goodVersion = regexp.MustCompile(`^(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+)
+
+func (s strict) check(p rekisteri.Provider, version string) {
+	if !goodName.MatchString(p.Namespace) || !goodName.MatchString(p.Type) || p.String() != strings.ToLower(p.String()) ||
+		version != "" && !goodVersion.MatchString(version) || len(version) > 128 {
+		s.t.Errorf("the backend was asked for %q %q", p, version)
+	}
+}
+
+func (s strict) Versions(_ context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	s.check(p, "")
+	return &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}}}, nil
+}
+
+func (s strict) Release(_ context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
+	s.check(p, version)
+	if version == "" {
+		s.t.Error("the backend was asked for no version")
+	}
+	return &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"}, Filename: "f", URL: "u", SHASumsURL: "u", SHASumsSignatureURL: "u"}}}, nil
+}
+
+// FuzzPath asks for a path: the answer is never a failure of the server, nor a
+// redirect, and no unchecked name reaches the backend.
+func FuzzPath(f *testing.F) {
+	for _, path := range []string{"/", "", "/v1/providers/acme/foo/versions", "/v1/providers/acme/foo/1.0.0/download/linux/amd64", "//v1/providers/a/b/versions",
+		"/v1/providers/..%2f..%2fetc/passwd/versions", "/v1/providers/%00/b/versions", "/files/acme/foo/1.0.0/%2e%2e", "/.well-known/terraform.json", "/v1/providers/É/ſ/versions",
+		"/v1/providers/a/b/1.0.0+%2e/download/linux/amd64", "/v1/providers/a/b/99999999999999999999.0.0/download/linux/amd64", "/tf/v1/providers/a/b/versions"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		u, err := url.ParseRequestURI(path)
+		if err != nil {
+			return
+		}
+		reg := rekisteri.New(strict{t}, &rekisteri.Options{Logger: silent})
+		for _, h := range []http.Handler{reg, http.StripPrefix("/tf", reg), reg.Discovery("/tf")} {
+			rec := httptest.NewRecorder()
+			h.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Header: make(http.Header), Host: "registry.test"})
+			if rec.Code >= 500 || rec.Code >= 300 && rec.Code < 400 {
+				t.Errorf("GET %q = %d", path, rec.Code)
+			}
+			if body := rec.Body.Bytes(); rec.Header().Get("Content-Type") == "application/json" && !json.Valid(body) {
+				t.Errorf("GET %q = %s", path, body)
+			}
+		}
+	})
+}
+
+// FuzzDocument serves a metadata document: what is listed can be had, in a
+// form that clients accept, and just so after the document was dropped.
+func FuzzDocument(f *testing.F) {
+	for _, doc := range []string{documentOf("1.0.0", "v1.0", "latest"), largeDocument(3, 3), `{"versions":[null,1,{"version":1},{"version":"1.0.0","platforms":[null]}],"warnings":["w"]}`,
+		`{"VERSIONS":[{"Version":"2","platforms":[{"OS":"a","arch":"b","filename":"c","download_url":"d","shasums_url":"e","shasums_signature_url":"f","shasum":"` + strings.Repeat("F", 64) + `"}]}]}`,
+		`{"versions":[],"versions":[{"version":"1.0.0-a+b"}]}`, `[`, ``, "null"} {
+		f.Add(doc)
+	}
+	f.Fuzz(func(t *testing.T, doc string) {
+		fsys := fstest.MapFS{"acme/hello.json": file(doc), "acme/other.json": file(documentOf("1.0.0"))}
+		for _, file := range fsys {
+			file.ModTime = time.Now().Add(-time.Hour)
+		}
+		whole := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent})
+		dropping := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent, CacheBytes: 1})
+		reg := rekisteri.New(whole, &rekisteri.Options{Logger: silent})
+		resp := get(reg, "GET", "/v1/providers/acme/hello/versions")
+		if resp.StatusCode == 404 || resp.StatusCode == 500 {
+			return
+		}
+		var listing struct {
+			Warnings []string
+			Versions []struct {
+				Version   string
+				Protocols []string
+				Platforms []struct{ OS, Arch string }
+			}
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&listing); err != nil || resp.StatusCode != 200 || len(listing.Versions) == 0 {
+			t.Fatalf("%s: %v, %+v", resp.Status, err, listing)
+		}
+		if _, err := dropping.Versions(t.Context(), acmeHello); err != nil {
+			t.Fatal(err)
+		}
+		dropping.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"}) // which drops the first
+		seen := make(map[string]bool)
+		for _, v := range listing.Versions {
+			if !goodVersion.MatchString(v.Version) || seen[v.Version] || len(v.Platforms) == 0 {
+				t.Fatalf("listed: %+v", v)
+			}
+			seen[v.Version] = true
+			for _, on := range v.Platforms {
+				resp := get(reg, "GET", "/v1/providers/acme/hello/"+v.Version+"/download/"+on.OS+"/"+on.Arch)
+				var pkg struct {
+					OS, Arch, Filename, SHASum string
+					URL                        string `json:"download_url"`
+				}
+				if err := json.NewDecoder(resp.Body).Decode(&pkg); err != nil || resp.StatusCode != 200 {
+					t.Fatalf("%s %v: %s, %v", v.Version, on, resp.Status, err)
+				}
+				if pkg.OS != on.OS || pkg.Arch != on.Arch || len(pkg.SHASum) != 64 || strings.ToLower(pkg.SHASum) != pkg.SHASum || pkg.Filename == "" || len(strings.Fields(pkg.Filename)) != 1 || pkg.URL == "" {
+					t.Fatalf("%s %v: %+v", v.Version, on, pkg)
+				}
+			}
+			one, err1 := whole.Release(t.Context(), acmeHello, v.Version)
+			two, err2 := dropping.Release(t.Context(), acmeHello, v.Version)
+			if err1 != nil || err2 != nil || !reflect.DeepEqual(one, two) {
+				t.Fatalf("%s is %+v, %v, and after it was dropped %+v, %v", v.Version, one, err1, two, err2)
+			}
+		}
+	})
+}
+
+// FuzzLinkQuery asks for a file with a query: none but one with the values
+// that were signed lets in.
+func FuzzLinkQuery(f *testing.F) {
+	reg := rekisteri.New(rekisteri.NewFSBackend(newTree(f, "1.0.0").mapFS(), &rekisteri.FSOptions{Logger: silent}),
+		&rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{linkKey(1)}, LinkTTL: 24 * time.Hour})
+	path, query, _ := strings.Cut(linksOf(f, reg, download100)[0], "?")
+	want, err := url.ParseQuery(query)
+	if err != nil {
+		f.Fatal(err)
+	}
+	for _, seed := range []string{query, "", query + "&", query + "&x=1", "&" + query, strings.ReplaceAll(query, "=", "%3d"), strings.ToUpper(query), query + "&" + query, query[1:], "expires=1&key=&signature="} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		rec := httptest.NewRecorder()
+		reg.ServeHTTP(rec, &http.Request{Method: "GET", URL: &url.URL{Path: path, RawQuery: query}, Header: make(http.Header)})
+		got, err := url.ParseQuery(query)
+		delete(got, "x")
+		good := err == nil && reflect.DeepEqual(got["expires"], want["expires"]) && reflect.DeepEqual(got["key"], want["key"]) && reflect.DeepEqual(got["signature"], want["signature"])
+		if good != (rec.Code == 200) || !good && rec.Code != 403 {
+			t.Errorf("?%s = %d", query, rec.Code)
+		}
+	})
+}
+
+// FuzzTokenFile reads a token file: a token lets in if a line has its digest
+// and the namespace, and no other does.
+func FuzzTokenFile(f *testing.F) {
+	const token = "fuzz"
+	for _, text := range []string{tokenLine(token, "acme"), tokenLine(token, "*"), tokenLine(token, "other # acme"), "# " + tokenLine(token, "acme") + tokenLine("x", "*"), strings.ToUpper(tokenLine(token, "acme")), "", "\x00"} {
+		f.Add(text)
+	}
+	name := filepath.Join(f.TempDir(), "tokens")
+	digest := strings.Fields(tokenLine(token, ""))[0]
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := rekisteri.NewTokenFile(name, silent)
+		if err != nil {
+			return
+		}
+		var want error = rekisteri.ErrUnauthenticated
+		for line := range strings.Lines(text) {
+			line, _, _ = strings.Cut(line, "#")
+			if fields := strings.Fields(line); len(fields) > 1 && strings.EqualFold(fields[0], digest) {
+				want = fs.ErrPermission
+				for _, namespace := range fields[1:] {
+					if namespace == "*" || strings.ToLower(namespace) == "acme" {
+						want = nil
+					}
+				}
+			}
+		}
+		if err := ask(tokens, "Bearer "+token, "acme"); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", text, err, want)
+		}
+		if err := ask(tokens, fmt.Sprintf("Bearer %s", digest), "acme"); err == nil {
+			t.Errorf("%q lets its digest in", text)
+		}
+	})
+}

@@ -1,0 +1,153 @@
+package rekisteri_test
+
+import (
+	"compress/gzip"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"testing"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+// TestGzip compresses what there is of a provider for the clients that take
+// it, and nothing else.
+func TestGzip(t *testing.T) {
+	tr := newTree(t, "1.0.0", "2.0.0", "3.0.0")
+	reg := newRegistry(t, newBackend(t, tr.mapFS()))
+	const versions = "/v1/providers/acme/hello/versions"
+	ask := func(target string, header ...string) *http.Response {
+		req := httptest.NewRequest("GET", target, nil)
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		rec := httptest.NewRecorder()
+		reg.ServeHTTP(rec, req)
+		return rec.Result()
+	}
+	plain := ask(versions)
+	want := body(t, plain)
+	var tag string
+	for accept, compressed := range map[string]bool{
+		"gzip": true, "gzip, deflate, br": true, "br;q=1.0, gzip;q=0.8": true, "GZIP": true, "deflate,gzip ; q=0.001": true,
+		"": false, "identity": false, "gzip;q=0": false, "gzip; q=0.0": false, "x-gzip": false, "br": false,
+	} {
+		resp := ask(versions, "Accept-Encoding", accept)
+		if got := resp.Header.Get("Content-Encoding") == "gzip"; got != compressed || resp.Header.Get("Vary") != "Accept-Encoding" {
+			t.Errorf("%q: header %v", accept, resp.Header)
+		}
+		if resp.Header.Get("Content-Length") != fmt.Sprint(resp.ContentLength) || resp.ContentLength <= 0 {
+			t.Errorf("%q: length %v", accept, resp.Header)
+		}
+		if !compressed {
+			continue
+		}
+		tag = resp.Header.Get("ETag")
+		z, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := io.ReadAll(z); err != nil || string(got) != want {
+			t.Errorf("%q: %v %s", accept, err, got)
+		}
+	}
+	if tag == plain.Header.Get("ETag") {
+		t.Error("two representations have one strong ETag")
+	}
+	if resp := ask(versions, "Accept-Encoding", "gzip", "If-None-Match", tag); resp.StatusCode != 304 {
+		t.Errorf("its own ETag: %s", resp.Status)
+	}
+	if resp := ask(versions, "Accept-Encoding", "gzip", "Range", "bytes=0-9"); resp.StatusCode != 206 || body(t, resp) != want[:10] || resp.Header.Get("Content-Encoding") != "" {
+		t.Errorf("a range: %s %v", resp.Status, resp.Header)
+	}
+	for _, target := range []string{download100, "/.well-known/terraform.json", "/files/acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS", "/v1/providers/acme/no/versions"} {
+		if resp := ask(target, "Accept-Encoding", "gzip"); resp.Header.Get("Content-Encoding") != "" {
+			t.Errorf("%s is compressed", target)
+		}
+	}
+}
+
+// A generous backend makes a value anew for each call, unless it has one.
+type generous struct {
+	listing *rekisteri.Listing
+	release *rekisteri.Release
+	n       int
+}
+
+func (g *generous) Versions(context.Context, rekisteri.Provider) (*rekisteri.Listing, error) {
+	if g.listing != nil {
+		return g.listing, nil
+	}
+	l := &rekisteri.Listing{Warnings: []string{strings.Repeat("w", 1000)}}
+	for i := range 3 + g.n {
+		l.Versions = append(l.Versions, rekisteri.Version{Version: fmt.Sprintf("1.0.%d", i)})
+	}
+	return l, nil
+}
+
+func (g *generous) Release(context.Context, rekisteri.Provider, string) (*rekisteri.Release, error) {
+	return g.release, nil
+}
+
+// TestPageCache holds the page of a value as long as that is the same, and no
+// more than it may.
+func TestPageCache(t *testing.T) {
+	for _, bytes := range []int64{0, -1, 10_000} {
+		g := new(generous)
+		reg := rekisteri.New(g, &rekisteri.Options{Logger: quiet(t), PageBytes: bytes})
+		ask := func(i int) string {
+			return body(t, get(reg, "GET", fmt.Sprintf("/v1/providers/acme/p%d/versions", i)))
+		}
+		first := ask(0)
+		if again := ask(0); again != first {
+			t.Errorf("another pointer to the same content: %s", again)
+		}
+		g.n = 1
+		second := ask(0)
+		if second == first || !strings.Contains(second, "1.0.3") {
+			t.Errorf("another content: %s", second)
+		}
+		for i := range 100 {
+			ask(i)
+		}
+		limit := bytes
+		if limit == 0 {
+			limit = 16 << 20
+		}
+		if size := rekisteri.PageSize(reg); size > max(limit, 0) || size == 0 && bytes >= 0 {
+			t.Errorf("PageBytes %d: %d bytes are held", bytes, size)
+		}
+		// A copy that was edited is not the original.
+		g.listing = &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}, {Version: "2.0.0"}}}
+		ask(0)
+		edited := *g.listing
+		edited.Versions = edited.Versions[:1]
+		g.listing = &edited
+		if got := ask(0); strings.Contains(got, "2.0.0") {
+			t.Errorf("a copy without a version: %s", got)
+		}
+	}
+}
+
+// TestPageCacheHoldsNoValues keeps pages, and lets go of what they were made
+// of.
+func TestPageCacheHoldsNoValues(t *testing.T) {
+	g := &generous{listing: &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}}}}
+	reg := newRegistry(t, g)
+	gone := make(chan bool)
+	runtime.AddCleanup(g.listing, func(int) { close(gone) }, 0)
+	get(reg, "GET", "/v1/providers/acme/foo/versions")
+	g.listing = nil
+	runtime.GC()
+	select {
+	case <-gone:
+	case <-t.Context().Done():
+	}
+	if rekisteri.PageSize(reg) == 0 {
+		t.Error("the page is not held")
+	}
+}
