@@ -946,6 +946,7 @@ func TestDocument(t *testing.T) {
 		{"a shasum that is no hex", version(`"1.0.0"`, platform(`,"shasum":"`+strings.Repeat("x", 64)+`"`)), "", "64 hexadecimal digits"},
 		{"no file name", version(`"1.0.0"`, platform(`,"filename":""`)), "", "file name"},
 		{"no download URL", version(`"1.0.0"`, platform(`,"download_url":""`)), "", "the URL of the zip is missing"},
+		{"a scheme for SHA256SUMS", version(`"1.0.0"`, platform("")+","+platform(`,"os":"b","shasums_url":"s3://x"`)), "1.0.0 linux_amd64", "the URL of SHA256SUMS is not"},
 		{"another scheme", version(`"1.0.0"`, platform(`,"download_url":"file:///etc/passwd"`)), "", "not an http or https one"},
 		{"a key that is none", version(`"1.0.0"`, platform(`,"signing_keys":{"gpg_public_keys":[{"key_id":"X","ascii_armor":"none"},null]}`)), "1.0.0 linux_amd64", `the signing key "X" cannot be read`},
 	} {
@@ -983,6 +984,19 @@ func TestDocument(t *testing.T) {
 				t.Errorf("Check says %s, want %q", text, test.problem)
 			}
 		})
+	}
+}
+
+// TestNoSums serves no package whose SHA256SUMS is nowhere.
+func TestNoSums(t *testing.T) {
+	for _, missing := range []string{`"shasums_url":"https://h/s",`, `"shasums_signature_url":"https://h/s.sig",`} {
+		b := newBackend(t, fstest.MapFS{"acme/hello.json": file(strings.Replace(documentOf("1.0.0", "2.0.0"), missing, "", 1))})
+		if got := versionsOf(t, b); got != "" {
+			t.Errorf("without %s: %q", missing, got)
+		}
+		if text := checkText(t, b, nil); !strings.Contains(text, "is missing") {
+			t.Errorf("Check says %s", text)
+		}
 	}
 }
 

@@ -450,21 +450,20 @@ func (p *documentParser) pkg(v *documentPlatformJSON, outer sharedJSON) (Package
 	return pkg, nil
 }
 
-// check is the package's own, but for URLs that the one before it had as well.
+// check is the package's own, but does not look again at URLs that the package
+// before it had as well.
 func (p *documentParser) check(pkg *Package) error {
-	if urls := [...]string{pkg.SHASumsURL, pkg.SHASumsSignatureURL}; urls != p.urls {
-		if err := pkg.check(false); err != nil {
-			return err
-		}
-		p.urls = urls
-		return nil
+	urls := [...]string{pkg.SHASumsURL, pkg.SHASumsSignatureURL}
+	if urls == p.urls && urls[0] != "" && urls[1] != "" && pkg.URL != "" {
+		rest := *pkg
+		rest.SHASumsURL, rest.SHASumsSignatureURL = "", ""
+		return rest.check(true)
 	}
-	if pkg.URL == "" {
-		return pkg.check(false)
+	if err := pkg.check(false); err != nil {
+		return err
 	}
-	same := *pkg
-	same.SHASumsURL, same.SHASumsSignatureURL = "", ""
-	return same.check(true)
+	p.urls = urls
+	return nil
 }
 
 // signingKeys returns the keys of a list that clients can read. One that they
