@@ -216,13 +216,20 @@ type holding struct {
 	provider Provider
 	content  *content      // what the last good look found; nil: nothing yet
 	element  *list.Element // of the list of those with a content
-	err      error         // why there is no content
 	asOf     time.Time     // when that look began
 	next     time.Time     // no look begins before
-	looking  chan struct{} // closed when the look in flight ends; nil: none is
-	begun    time.Time     // when the look in flight was begun
+	looking  *flight       // the look in flight; nil: none is
 
 	reports reports // the look's own
+}
+
+// A flight is a look in flight. What it has found may be dropped again before
+// those who wait for it have seen it, but not for them.
+type flight struct {
+	begun   time.Time
+	done    chan struct{} // closed when the look has ended, and the rest is set
+	content *content
+	err     error // why there is no content
 }
 
 // A content is all that was found of a provider. It is immutable.
@@ -266,7 +273,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 		b.unheld++
 	}
 	if h.looking == nil && !now.Before(h.next) {
-		h.looking, h.begun = make(chan struct{}), now
+		h.looking = &flight{begun: now, done: make(chan struct{})}
 		go b.look(h)
 	}
 	c, looking := h.content, h.looking
@@ -274,8 +281,8 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	if c != nil {
 		b.recent.MoveToFront(h.element)
 		wait = 0
-		if now.Sub(h.asOf) > freshFor {
-			wait = moment - now.Sub(h.begun)
+		if looking != nil && now.Sub(h.asOf) > freshFor {
+			wait = moment - now.Sub(looking.begun)
 		}
 	}
 	b.mu.Unlock()
@@ -286,13 +293,11 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	timer := time.NewTimer(wait)
 	defer timer.Stop()
 	select {
-	case <-looking:
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if h.content == nil {
-			return nil, h.err
+	case <-looking.done:
+		if looking.content == nil {
+			return nil, looking.err
 		}
-		return h.content, h.content.err
+		return looking.content, looking.content.err
 	case <-timer.C:
 	case <-ctx.Done():
 	}
@@ -357,7 +362,6 @@ func (b *FSBackend) look(h *holding) {
 			b.log.Info("a provider is gone", "provider", h.provider.String())
 		}
 		b.drop(h)
-		h.err = err
 	default:
 		if now := time.Now(); now.Sub(b.outage) > remindEvery {
 			b.outage = now
@@ -365,11 +369,11 @@ func (b *FSBackend) look(h *holding) {
 		}
 		if h.content == nil {
 			b.drop(h)
-			h.err = err
 		}
 	}
 	h.next = begun.Add(max(lookEvery, lookRest*took))
-	close(h.looking)
+	h.looking.content, h.looking.err = h.content, err
+	close(h.looking.done)
 	h.looking = nil
 }
 

@@ -989,7 +989,8 @@ func TestDocument(t *testing.T) {
 
 // TestNoSums serves no package whose SHA256SUMS is nowhere.
 func TestNoSums(t *testing.T) {
-	for _, missing := range []string{`"shasums_url":"https://h/s",`, `"shasums_signature_url":"https://h/s.sig",`} {
+	const sums, signature = `"shasums_url":"https://h/s",`, `"shasums_signature_url":"https://h/s.sig",`
+	for _, missing := range []string{sums, signature, sums + signature} {
 		b := newBackend(t, fstest.MapFS{"acme/hello.json": file(strings.Replace(documentOf("1.0.0", "2.0.0"), missing, "", 1))})
 		if got := versionsOf(t, b); got != "" {
 			t.Errorf("without %s: %q", missing, got)
@@ -1705,4 +1706,29 @@ func TestBound(t *testing.T) {
 	if _, err := b.Release(t.Context(), p, "3.0.0"); !errors.Is(err, fs.ErrNotExist) {
 		t.Error(err)
 	}
+}
+
+// TestDroppedAtOnce holds so little that what a look has found is dropped
+// before those who wait for it see it.
+func TestDroppedAtOnce(t *testing.T) {
+	tr := make(tree)
+	for i := range 8 {
+		tr[fmt.Sprintf("acme/p%d.json", i)] = documentOf("1.0.0")
+	}
+	b := rekisteri.NewFSBackend(newLiveFS(tr), &rekisteri.FSOptions{Logger: silent, CacheBytes: 1})
+	var group sync.WaitGroup
+	for i := range 64 {
+		group.Go(func() {
+			for range 100 {
+				p := rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i%8)}
+				if l, err := b.Versions(t.Context(), p); err != nil || len(l.Versions) != 1 {
+					t.Errorf("%v: %+v, %v", p, l, err)
+				}
+				if rel, err := b.Release(t.Context(), p, "1.0.0"); err != nil || len(rel.Packages) != 1 {
+					t.Errorf("%v: %+v, %v", p, rel, err)
+				}
+			}
+		})
+	}
+	group.Wait()
 }
