@@ -351,6 +351,9 @@ func (b *FSBackend) look(h *holding) {
 	}
 	switch {
 	case err == nil:
+		if !first {
+			b.mourn(h.provider, h.content.listing, c.listing)
+		}
 		b.hold(h, c)
 		h.asOf = begun
 		if !b.outage.IsZero() {
@@ -375,6 +378,26 @@ func (b *FSBackend) look(h *holding) {
 	h.looking.content, h.looking.err = h.content, err
 	close(h.looking.done)
 	h.looking = nil
+}
+
+// mourn logs the versions that are listed no more.
+func (b *FSBackend) mourn(p Provider, before, now *Listing) {
+	if before == now {
+		return
+	}
+	listed := make(map[string]bool, len(now.Versions))
+	for _, v := range now.Versions {
+		listed[v.Version] = true
+	}
+	var gone []string
+	for _, v := range before.Versions {
+		if !listed[v.Version] {
+			gone = append(gone, v.Version)
+		}
+	}
+	if len(gone) > 0 {
+		b.log.Warn("versions are gone: init fails for those who have them locked", "provider", p.String(), "versions", abridged(gone))
+	}
 }
 
 // hold holds the content that a look has found, and drops what has not been
@@ -562,7 +585,7 @@ func (c *content) assemble(p Provider, prev *content) {
 		c.err = fmt.Errorf("%v has no version that can be served: %w", p, fs.ErrNotExist)
 		if len(c.problems) == 0 && (c.document == nil || len(c.listing.Warnings) == 0) {
 			c.problems = append(c.problems, Problem{Path: p.String(), What: "it holds no release, nor has its document a version",
-				Effect: "clients are told that there is no such provider", Fix: "add a release, or remove it"})
+				Effect: "clients are told that there is no such provider", Fix: "add a release, or remove it", pending: true})
 		}
 	}
 	if prev.listing != nil && prev.listing.equal(c.listing) {

@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"archive/zip"
 	"cmp"
 	"context"
 	"crypto/sha256"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"iter"
 	"log/slog"
+	"slices"
 	"strings"
 )
 
@@ -35,7 +37,8 @@ type CheckOptions struct {
 	// Providers are those to check. Nil is all, and the names in the tree.
 	Providers []Provider
 
-	// Hash compares every zip with its sum, which reads them all.
+	// Hash compares every zip with its sum, which reads them all, and looks for
+	// the provider's binary in it.
 	Hash bool
 
 	// Progress is called before each provider. Nil is not called.
@@ -154,16 +157,16 @@ func (c *checker) provider(ctx context.Context, p Provider, hash bool) {
 				if c.done || ctx.Err() != nil {
 					return
 				}
-				c.zip(ctx, &r.packages[i])
+				c.zip(ctx, p, &r.packages[i])
 			}
 		}
 	}
 }
 
-// zip compares a zip with its sum.
-func (c *checker) zip(ctx context.Context, p *heldPackage) {
+// zip compares a zip with its sum, and looks for the provider's binary in it.
+func (c *checker) zip(ctx context.Context, p Provider, pkg *heldPackage) {
 	h := sha256.New()
-	f, err := c.openZip(p)
+	f, err := c.openZip(pkg)
 	if err == nil {
 		defer f.Close()
 		_, err = io.Copy(h, contextReader{ctx, f})
@@ -171,11 +174,26 @@ func (c *checker) zip(ctx context.Context, p *heldPackage) {
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		c.found(Problem{Path: p.path, What: reason(err), Effect: "clients cannot download it", Fix: "make the file readable"})
-	case [sha256.Size]byte(h.Sum(nil)) != p.sha256:
-		c.found(Problem{Path: p.path, What: "it has another sum than SHA256SUMS says",
+		c.found(Problem{Path: pkg.path, What: reason(err), Effect: "clients cannot download it", Fix: "make the file readable"})
+	case [sha256.Size]byte(h.Sum(nil)) != pkg.sha256:
+		c.found(Problem{Path: pkg.path, What: "it has another sum than SHA256SUMS says",
 			Effect: "clients download it and refuse it", Fix: "copy the zip that was released"})
+	case !holdsBinary(f, pkg.size, p.Type):
+		c.found(Problem{Path: pkg.path, What: "it holds no terraform-provider-" + p.Type + " at its root",
+			Effect: "clients download it and find no provider binary", Fix: "release it again, with the binary at the zip's root"})
 	}
+}
+
+// holdsBinary reports whether a zip has the file that clients look for in it.
+func holdsBinary(f io.ReaderAt, size int64, providerType string) bool {
+	z, err := zip.NewReader(f, size)
+	if err != nil {
+		return false
+	}
+	return slices.ContainsFunc(z.File, func(f *zip.File) bool {
+		rest, ok := strings.CutPrefix(f.Name, "terraform-provider-"+providerType)
+		return ok && (rest == "" || rest[0] == '_' || rest[0] == '.') && !strings.Contains(rest, "/")
+	})
 }
 
 func nameProblem(at, name string) Problem {

@@ -9,7 +9,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -448,7 +447,7 @@ func (b *FSBackend) wholeZip(name string, size int64) (bool, error) {
 
 // openZip opens a zip, unless it is another one than was looked at. One that
 // is gone is no absence: it is still listed.
-func (b *FSBackend) openZip(p *heldPackage) (io.ReadSeekCloser, error) {
+func (b *FSBackend) openZip(p *heldPackage) (randomFile, error) {
 	info, err := fs.Stat(b.fsys, p.path)
 	if err == nil && (!info.Mode().IsRegular() || info.Size() != p.size) {
 		err = fmt.Errorf("%s is another file than was looked at", p.path)
