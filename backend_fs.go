@@ -253,14 +253,11 @@ type content struct {
 // content returns what is held of a provider, and begins a look at it where
 // that is due.
 func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
-	if !p.valid() {
-		return nil, fmt.Errorf("the provider's name cannot exist: %w", fs.ErrNotExist)
-	}
 	now := time.Now()
 	b.mu.Lock()
 	h := b.held[p]
 	if h == nil {
-		if b.tree.lacks(p, now) {
+		if !p.valid() || b.tree.lacks(p, now) {
 			b.mu.Unlock()
 			return nil, newAbsence(p)
 		}

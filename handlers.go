@@ -37,34 +37,62 @@ const (
 	filesFromPackage = "../../../../../../.." + filesPath
 )
 
-func (r *Registry) routes() {
-	r.mux.Handle(discoveryPath, r.Discovery(""))
-	r.mux.Handle(providersPath+"{namespace}/{type}/versions", r.document(r.pagesCache, r.versions))
-	r.mux.Handle(providersPath+"{namespace}/{type}/{version}/download/{os}/{arch}", r.document(r.pagesCache, r.download))
-	r.mux.Handle(filesPath+"{namespace}/{type}/{version}/{name}", r.handler(r.file))
-	r.mux.Handle("/", r.handler(func(http.ResponseWriter, *http.Request) error { return notFound("no such route") }))
-}
-
 // ServeHTTP answers a request of the protocol.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	// The mux would redirect an unclean path to the clean one, and so out of
-	// the mount when the registry stands below a subpath.
-	if !cleanPath(req.URL.Path) {
-		r.fail(w, req, notFound("the path is not a clean, rooted one"))
-		return
+	path, n := segments(req.URL)
+	api := path[0] == "v1" && path[1] == "providers"
+	var err error
+	switch {
+	case !readOnly(req):
+		err = errReadOnly()
+	case n == 5 && api && path[4] == "versions":
+		err = r.versions(w, req, path[2], path[3])
+	case n == 8 && api && path[5] == "download":
+		err = r.download(w, req, path[2], path[3], path[4], Platform{path[6], path[7]})
+	case n == 5 && path[0] == "files":
+		err = r.file(w, req, Provider{path[1], path[2]}, path[3], path[4])
+	case req.URL.Path == discoveryPath:
+		r.servePage(w, req, r.discovery, r.discoveryCache)
+	default:
+		err = notFound("no such route")
 	}
-	r.mux.ServeHTTP(w, req)
+	if err != nil {
+		r.fail(w, req, err)
+	}
 }
 
-// cleanPath reports whether a path is rooted and as path.Clean would make it.
-func cleanPath(p string) bool {
-	if !strings.HasPrefix(p, "/") {
-		return false
+// segments returns the segments of a path, decoded, and how many there are: 0
+// where the path is of no route. A slash that was encoded is part of a segment,
+// and an empty one, "." or ".." is a segment as any other, whose name is
+// checked: no path is ever cleaned, or redirected.
+func segments(u *url.URL) (parts [8]string, n int) {
+	path := u.Path
+	if u.RawPath != "" {
+		path = u.EscapedPath()
 	}
-	if !strings.Contains(p, "//") && !strings.Contains(p, "/.") && !strings.HasSuffix(p, "/") {
-		return true // as almost every one is, and told sooner
+	rest, more := strings.CutPrefix(path, "/")
+	for more {
+		if n == len(parts) {
+			return parts, 0
+		}
+		parts[n], rest, more = strings.Cut(rest, "/")
+		if u.RawPath != "" {
+			var err error
+			if parts[n], err = url.PathUnescape(parts[n]); err != nil {
+				return parts, 0
+			}
+		}
+		n++
 	}
-	return path.Clean(p) == p
+	return parts, n
+}
+
+func readOnly(req *http.Request) bool {
+	return req.Method == http.MethodGet || req.Method == http.MethodHead
+}
+
+func errReadOnly() error {
+	return &refusal{http.StatusMethodNotAllowed, "the method is neither GET nor HEAD"}
 }
 
 // Discovery returns a handler for /.well-known/terraform.json at the root of a
@@ -75,6 +103,22 @@ func cleanPath(p string) bool {
 // "providers.v1", to its own, or has the registry serve the others as
 // [Options.Services].
 func (r *Registry) Discovery(prefix string) http.Handler {
+	doc := r.discoveryPage(prefix)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		switch {
+		case !readOnly(req):
+			r.fail(w, req, errReadOnly())
+		case req.URL.Path != discoveryPath:
+			r.fail(w, req, notFound("no such route"))
+		default:
+			r.servePage(w, req, doc, r.discoveryCache)
+		}
+	})
+}
+
+// discoveryPage returns the discovery document of a host that mounts the
+// registry below prefix.
+func (r *Registry) discoveryPage(prefix string) *page {
 	at := url.URL{Path: path.Join("/", prefix, providersPath) + "/"}
 	services := map[string]any{"providers.v1": at.EscapedPath()}
 	for name, service := range r.services {
@@ -87,61 +131,62 @@ func (r *Registry) Discovery(prefix string) http.Handler {
 	if err != nil {
 		panic("rekisteri: Services cannot be encoded: " + err.Error())
 	}
-	return r.document([]string{"no-cache"}, func(req *http.Request) (*page, error) {
-		if req.URL.Path != discoveryPath {
-			return nil, notFound("no such route")
-		}
-		return doc, nil
-	})
+	return doc
 }
 
 // versions answers what there is of a provider.
-func (r *Registry) versions(req *http.Request) (*page, error) {
-	p, err := r.provider(req)
+func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace, providerType string) error {
+	p, err := r.provider(req, namespace, providerType)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	l, err := r.backend.Versions(req.Context(), p)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if l == nil {
-		return nil, errors.New("the backend returned no listing and no error")
+		return errors.New("the backend returned no listing and no error")
 	}
-	return r.listingPage(p, l)
+	doc, err := r.listingPage(p, l)
+	if err != nil {
+		return err
+	}
+	r.servePage(w, req, doc, r.pagesCache)
+	return nil
 }
 
 // download answers where the package of a release for one platform is.
-func (r *Registry) download(req *http.Request) (*page, error) {
-	p, err := r.provider(req)
+func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace, providerType, version string, on Platform) error {
+	p, err := r.provider(req, namespace, providerType)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	version, err := pathVersion(req)
-	if err != nil {
-		return nil, err
+	if !validVersion(version) {
+		return errVersion()
 	}
-	on := Platform{req.PathValue("os"), req.PathValue("arch")}
 	if !on.valid() {
-		return nil, notFound("the platform's name cannot exist")
+		return notFound("the platform's name cannot exist")
 	}
 	rel, err := r.release(req.Context(), p, version)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return r.packagePage(p, version, rel, on)
+	doc, err := r.packagePage(p, version, rel, on)
+	if err != nil {
+		return err
+	}
+	r.servePage(w, req, doc, r.pagesCache)
+	return nil
 }
 
 // file serves a file of a release that the backend holds: one that a package's
 // document leads to, and no other.
-func (r *Registry) file(w http.ResponseWriter, req *http.Request) error {
-	p, name := Provider{req.PathValue("namespace"), req.PathValue("type")}, req.PathValue("name")
+func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, version, name string) error {
 	if !p.valid() { // a link has no upper case
 		return notFound("the provider's name cannot exist")
 	}
-	version, err := pathVersion(req)
-	if err != nil {
-		return err
+	if !validVersion(version) {
+		return errVersion()
 	}
 	if r.opener == nil {
 		return notFound("the backend holds no files")
@@ -226,31 +271,6 @@ func (r *Registry) release(ctx context.Context, p Provider, version string) (*Re
 		err = errors.New("the backend returned no release and no error")
 	}
 	return rel, err
-}
-
-// document adapts a function that makes a page of a request to a handler.
-func (r *Registry) document(cacheControl []string, answer func(*http.Request) (*page, error)) http.Handler {
-	return r.handler(func(w http.ResponseWriter, req *http.Request) error {
-		p, err := answer(req)
-		if err != nil {
-			return err
-		}
-		r.servePage(w, req, p, cacheControl)
-		return nil
-	})
-}
-
-// handler adapts a function that answers a request, or returns why not.
-func (r *Registry) handler(answer func(http.ResponseWriter, *http.Request) error) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if req.Method != http.MethodGet && req.Method != http.MethodHead {
-			r.fail(w, req, &refusal{http.StatusMethodNotAllowed, "the method is neither GET nor HEAD"})
-			return
-		}
-		if err := answer(w, req); err != nil {
-			r.fail(w, req, err)
-		}
-	})
 }
 
 // serveContent answers a request with what http.ServeContent makes of content,
@@ -556,8 +576,8 @@ const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 const maxName = 128
 
 // provider returns the provider that a request names, and may see.
-func (r *Registry) provider(req *http.Request) (Provider, error) {
-	p := Provider{strings.ToLower(req.PathValue("namespace")), strings.ToLower(req.PathValue("type"))}
+func (r *Registry) provider(req *http.Request, namespace, providerType string) (Provider, error) {
+	p := Provider{strings.ToLower(namespace), strings.ToLower(providerType)}
 	if !p.valid() {
 		return Provider{}, notFound("the provider's name cannot exist")
 	}
@@ -580,14 +600,7 @@ func (r *Registry) provider(req *http.Request) (Provider, error) {
 	return Provider{}, fmt.Errorf("cannot tell who may see %v: %w", p, err)
 }
 
-// pathVersion returns the version that a request names.
-func pathVersion(req *http.Request) (string, error) {
-	version := req.PathValue("version")
-	if !validVersion(version) {
-		return "", notFound("the version is not a full semantic version")
-	}
-	return version, nil
-}
+func errVersion() error { return notFound("the version is not a full semantic version") }
 
 // valid reports whether p can be a provider's address, in lower case. Clients
 // allow letters of any script, digits and dashes, and newer ones underscores.

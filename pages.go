@@ -68,10 +68,10 @@ func (p *page) size() int64 {
 // servePage answers a request with a page.
 func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl []string) {
 	h := w.Header()
-	rep := &p.plain
+	rep, part := &p.plain, req.Header["Range"] != nil
 	if p.gzip != nil {
 		h["Vary"] = r.varyEncoding
-		if acceptsGzip(req) {
+		if !part && acceptsGzip(req.Header["Accept-Encoding"]) { // a part of a page is sent as it is
 			rep = p.gzip
 			h["Content-Encoding"] = r.gzipEncoding
 		}
@@ -80,7 +80,7 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	h["Cache-Control"] = cacheControl
 	h["Etag"] = rep.etag()
 	h["Content-Length"] = rep.length()
-	if conditional(req.Header) {
+	if part || req.Header["If-None-Match"] != nil || req.Header["If-Match"] != nil {
 		r.serveContent(w, req, bytes.NewReader(rep.body))
 		return
 	}
@@ -90,18 +90,10 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	}
 }
 
-// conditional reports whether a request asks for less than the whole page.
-func conditional(h http.Header) bool {
-	return h["If-None-Match"] != nil || h["If-Match"] != nil || h["Range"] != nil
-}
-
-// acceptsGzip reports whether a client takes gzip. A part of a page is sent as
-// it is.
-func acceptsGzip(req *http.Request) bool {
-	if req.Header["Range"] != nil {
-		return false
-	}
-	for _, line := range req.Header["Accept-Encoding"] {
+// acceptsGzip reports whether a client takes gzip, by the lines of its
+// Accept-Encoding.
+func acceptsGzip(lines []string) bool {
+	for _, line := range lines {
 		if line == "gzip" { // as the clients say it
 			return true
 		}

@@ -253,18 +253,19 @@ type Registry struct {
 	backend  Backend
 	opener   Opener // the backend too; nil: it holds no files
 	log      *slog.Logger
-	mux      *http.ServeMux
 	filesURL string // the URL of the files' subtree, as a package's document refers to it
 
 	authorize func(*http.Request, Provider) error // nil: everyone may see everything
 	links     *links                              // nil: files are open to everyone
 	services  map[string]any
+	discovery *page // at the root
 	pages     pageCache
 	mentioned mentioned
 
 	// Values of headers, which no request has to allocate.
 	jsonType, gzipEncoding, varyEncoding []string
-	pagesCache, filesCache, noStore      []string // Cache-Control
+	pagesCache, filesCache               []string // Cache-Control
+	discoveryCache, noStore              []string
 
 	errorPages map[int]*representation // of the errors that are frequent
 }
@@ -280,7 +281,7 @@ func New(b Backend, opts *Options) *Registry {
 	if opts == nil {
 		opts = new(Options)
 	}
-	r := &Registry{backend: b, log: opts.Logger, mux: http.NewServeMux()}
+	r := &Registry{backend: b, log: opts.Logger}
 	r.opener, _ = b.(Opener)
 	r.filesURL = filesFromPackage
 	if opts.ExternalURL != "" {
@@ -299,7 +300,8 @@ func New(b Backend, opts *Options) *Registry {
 		r.pages.limit = defaultPageBytes
 	}
 	r.jsonType, r.gzipEncoding, r.varyEncoding = []string{"application/json"}, []string{"gzip"}, []string{"Accept-Encoding"}
-	r.pagesCache, r.filesCache, r.noStore = []string{"no-cache"}, []string{"no-cache"}, []string{"no-store"}
+	r.pagesCache, r.filesCache = []string{"no-cache"}, []string{"no-cache"}
+	r.discoveryCache, r.noStore = []string{"no-cache"}, []string{"no-store"}
 	r.errorPages = make(map[int]*representation)
 	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
 		r.errorPages[code] = errorPage(code)
@@ -313,6 +315,6 @@ func New(b Backend, opts *Options) *Registry {
 	if random && r.opener != nil {
 		r.log.Warn("links to files are signed with a key of this process: they end with it, and replicas need one that they share")
 	}
-	r.routes()
+	r.discovery = r.discoveryPage("")
 	return r
 }
