@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"iter"
@@ -50,6 +51,7 @@ type FSOptions struct {
 type FSBackend struct {
 	fsys  fs.FS
 	log   *slog.Logger
+	seed  maphash.Seed
 	limit int64         // bytes that may be held
 	looks chan struct{} // holds a token for each look that touches the file system
 	tree  treeDirs
@@ -94,6 +96,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	b := &FSBackend{
 		fsys:    fsys,
 		log:     opts.Logger,
+		seed:    maphash.MakeSeed(),
 		limit:   opts.CacheBytes,
 		looks:   make(chan struct{}, maxLooking),
 		held:    make(map[Provider]*holding),
@@ -199,7 +202,7 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 // Health is what an [FSBackend] knows of its tree.
 type Health struct {
 	Looked   time.Time // when a look at the tree last ended; zero: there was none
-	Err      error     // why that look could not read the tree; nil: it could
+	Err      error     // why that look could not read the tree's root; nil: it could
 	Problems int       // in what is held
 }
 
@@ -337,37 +340,48 @@ func (b *FSBackend) look(h *holding) {
 		h.reports.log(b.log, c.problems)
 	}
 
+	say := b.land(h, c, err, begun, took)
+	if say != nil { // not under the mutex, which all requests need
+		say()
+	}
+}
+
+// land ends a look, and returns what is to be logged of it.
+func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, took time.Duration) (say func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if first {
+	before, now := h.content, time.Now()
+	if before == nil {
 		b.unheld--
 	}
-	b.health.Looked, b.health.Err = time.Now(), err
-	if errors.Is(err, fs.ErrNotExist) {
-		b.health.Err = nil // the tree was read
+	b.health.Looked, b.health.Err = now, nil
+	if outage, ok := errors.AsType[*treeError](err); ok {
+		b.health.Err = outage
 	}
 	switch {
 	case err == nil:
-		if !first {
-			b.mourn(h.provider, h.content.listing, c.listing)
+		if before != nil && before.listing != c.listing {
+			say = func() { b.mourn(h.provider, before.listing, c.listing) }
 		}
 		b.hold(h, c)
 		h.asOf = begun
 		if !b.outage.IsZero() {
 			b.outage = time.Time{}
-			b.log.Info("the tree can be read again")
+			say = func() { b.log.Info("the tree can be read again") }
 		}
 	case errors.Is(err, fs.ErrNotExist):
-		if h.content != nil {
-			b.log.Info("a provider is gone", "provider", h.provider.String())
+		if before != nil {
+			say = func() { b.log.Warn("a provider is gone", "provider", h.provider.String()) }
 		}
 		b.drop(h)
 	default:
-		if now := time.Now(); now.Sub(b.outage) > remindEvery {
+		if now.Sub(b.outage) > remindEvery {
 			b.outage = now
-			b.log.Error("the tree cannot be read; what was read before is still served", "provider", h.provider.String(), "error", err)
+			say = func() {
+				b.log.Error("the tree cannot be read; what was read before is still served", "provider", h.provider.String(), "error", err)
+			}
 		}
-		if h.content == nil {
+		if before == nil {
 			b.drop(h)
 		}
 	}
@@ -375,13 +389,11 @@ func (b *FSBackend) look(h *holding) {
 	h.looking.content, h.looking.err = h.content, err
 	close(h.looking.done)
 	h.looking = nil
+	return say
 }
 
 // mourn logs the versions that are listed no more.
 func (b *FSBackend) mourn(p Provider, before, now *Listing) {
-	if before == now {
-		return
-	}
 	listed := make(map[string]bool, len(now.Versions))
 	for _, v := range now.Versions {
 		listed[v.Version] = true

@@ -568,7 +568,7 @@ func TestFreshness(t *testing.T) {
 		{"the provider", func(_ *liveFS, files fstest.MapFS) {
 			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, "acme/") })
 			files["other/x.json"] = file(documentOf("1.0.0"))
-		}, "", ""},
+		}, "", "a provider is gone"},
 		{"an empty root", func(_ *liveFS, files fstest.MapFS) { clear(files) }, "1.0.0 2.0.0 3.0.0", "is empty and was not"},
 		{"a root of empty namespaces", func(_ *liveFS, files fstest.MapFS) {
 			clear(files)
@@ -1556,7 +1556,7 @@ func TestCheckFinds(t *testing.T) {
 		"acme/hello.json: there is neither protocol 5 nor 6 in version 1.0.0": {"acme/hello.json": strings.Replace(documentOf("1.0.0"), "5.0", "4.0", 1)},
 		".: there is no provider in the tree":                                 {"README.md": ""},
 		"it is no metadata document":                                          {"acme/hello.json": `[]`},
-		"versions: 'n' stands in the place of '['":                            {"acme/hello.json": `{"versions":null}`},
+		"versions: it is no list":                                             {"acme/hello.json": `{"versions":null}`},
 		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},
 	} {

@@ -2,6 +2,7 @@ package rekisteri_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -28,14 +29,14 @@ func largeDocument(releases, platforms int) string {
 			doc.WriteByte(',')
 		}
 		version := fmt.Sprintf("%d.%d.%d", i/100, i/10%10, i%10)
-		base := "https://github.com/hashicorp/terraform-provider-large/releases/download/v" + version + "/terraform-provider-large_" + version
+		base := "https://downloads.acme.example/" + version + "/foo_" + version
 		fmt.Fprintf(&doc, `{"version":%q,"protocols":["5.0"],"shasums_url":"%s_SHA256SUMS","shasums_signature_url":"%s_SHA256SUMS.sig","platforms":[`, version, base, base)
 		for j := range platforms {
 			if j > 0 {
 				doc.WriteByte(',')
 			}
 			os, arch := [...]string{"darwin", "freebsd", "linux", "windows"}[j%4], [...]string{"386", "amd64", "arm", "arm64"}[j/4]
-			fmt.Fprintf(&doc, `{"os":%q,"arch":%q,"filename":"terraform-provider-large_%s_%s_%s.zip","download_url":"%s_%s_%s.zip","shasum":"%064x"}`,
+			fmt.Fprintf(&doc, `{"os":%q,"arch":%q,"filename":"large_%s_%s_%s.zip","download_url":"%s_%s_%s.zip","shasum":"%064x"}`,
 				os, arch, version, os, arch, base, os, arch, i*100+j)
 		}
 		doc.WriteString("]}")
@@ -180,6 +181,27 @@ func BenchmarkCold(b *testing.B) {
 		fsys := rootFS(b, dir)
 		for b.Loop() {
 			ask(b, fsys, "/v1/providers/acme/large/versions")
+		}
+	})
+	b.Run("document-decoded", func(b *testing.B) { // as encoding/json alone would
+		text := []byte(largeDocument(425, 14))
+		b.SetBytes(int64(len(text)))
+		for b.Loop() {
+			var doc struct {
+				Versions []struct {
+					Version             string
+					Protocols           []string
+					SHASumsURL          string `json:"shasums_url"`
+					SHASumsSignatureURL string `json:"shasums_signature_url"`
+					Platforms           []struct {
+						OS, Arch, Filename, SHASum string
+						DownloadURL                string `json:"download_url"`
+					}
+				}
+			}
+			if err := json.Unmarshal(text, &doc); err != nil {
+				b.Fatal(err)
+			}
 		}
 	})
 	dir := b.TempDir()

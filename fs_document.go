@@ -27,7 +27,7 @@ const maxDocument = 64 << 20 // bytes in a metadata document
 // immutable.
 type document struct {
 	stamp  stamp
-	sum    [sha256.Size]byte
+	sum    uint64
 	broken *unreadError // why the file is not served as it is now
 	parsed *parsed      // what it said when it was last good; nil: it never was
 }
@@ -73,8 +73,8 @@ func (b *FSBackend) readDocument(p Provider, prev *document) *document {
 	if err != nil {
 		return broken(reason(err), "make the file readable, and replace it by renaming")
 	}
-	doc.stamp, doc.sum = stamp, sha256.Sum256(data)
-	if doc.sum == prev.sum { // as where a file system has no times
+	doc.stamp, doc.sum = stamp, maphash.Bytes(b.seed, data)
+	if doc.sum == prev.sum && prev.stamp.info != nil { // as where a file system has no times
 		doc.broken = prev.broken
 		return doc
 	}
@@ -165,12 +165,8 @@ func parseDocument(name string, data []byte) (*parsed, error) {
 		var err error
 		switch strings.ToLower(m.Name) {
 		case "versions":
-			if versions, err = jsonsplit.Array(value); err != nil {
-				return nil, fmt.Errorf("versions: %w", err)
-			}
-			for i := range versions {
-				versions[i].Start += m.Start
-				versions[i].End += m.Start
+			if versions = m.Elements; value[0] != '[' {
+				err = errors.New("it is no list")
 			}
 		case "warnings":
 			err = json.Unmarshal(value, &result.listing.Warnings)

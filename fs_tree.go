@@ -181,7 +181,7 @@ func (b *FSBackend) absent(p Provider) error {
 		b.tree.peopled.Store(true)
 		b.tree.seen.Store(now.UnixNano())
 	case b.tree.peopled.Load():
-		return errors.New("the tree is empty and was not: its volume may not be mounted")
+		return &treeError{"the tree is empty and was not: its volume may not be mounted"}
 	}
 	return newAbsence(p)
 }
@@ -201,6 +201,12 @@ func (b *FSBackend) anyProvider() (bool, error) {
 	return false, nil
 }
 
+// A treeError says that the tree is away. It matches nothing: a tree that isn't
+// there is no provider that isn't there.
+type treeError struct{ text string }
+
+func (e *treeError) Error() string { return e.text }
+
 // root returns the names in the tree's root.
 func (b *FSBackend) root() (*rootDir, error) {
 	return b.tree.root.get(func(*rootDir) (*rootDir, error) {
@@ -208,9 +214,7 @@ func (b *FSBackend) root() (*rootDir, error) {
 		// looks for that here.
 		entries, err := fs.ReadDir(b.fsys, ".")
 		if err != nil {
-			// It matches nothing: a tree that isn't there is no provider that
-			// isn't there.
-			return nil, fmt.Errorf("the tree cannot be read: %v", err)
+			return nil, &treeError{"the tree cannot be read: " + err.Error()}
 		}
 		root := &rootDir{make(map[string]bool)}
 		for _, entry := range entries {

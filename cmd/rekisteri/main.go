@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"strings"
 	"syscall"
 	"time"
@@ -35,6 +36,9 @@ var sample embed.FS
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // what is held is bounded: let that bound the process, too
+	}
 	err := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
 	if errors.Is(err, flag.ErrHelp) {
 		return
@@ -52,7 +56,8 @@ type config struct {
 	tokens, linkKey string
 	linkTTL         time.Duration
 
-	debug bool
+	debug, accessLog bool
+	drain, grace     time.Duration
 
 	check, hash bool
 	providers   []rekisteri.Provider // to check; nil: all
@@ -72,6 +77,9 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	flags.StringVar(&c.linkKey, "link-key", "", "`file` with the keys that links to files are signed with: lines of 64 hex digits, the first signs")
 	flags.DurationVar(&c.linkTTL, "link-ttl", time.Hour, "how `long` a link to a file lasts, with -tokens or -link-key")
 	flags.BoolVar(&c.debug, "debug", false, "log why requests are refused")
+	flags.BoolVar(&c.accessLog, "access-log", false, "log each request: its method, route, path, status, bytes, duration, and why it was refused")
+	flags.DurationVar(&c.drain, "drain", 0, "how `long` to serve on after a signal, while /healthz fails already: as long as a load balancer takes to notice")
+	flags.DurationVar(&c.grace, "grace", 30*time.Second, "how `long` running downloads may take to end after that")
 	flags.BoolVar(&c.check, "check", false, "check the tree, or the providers that are named behind the flags, and exit")
 	flags.BoolVar(&c.hash, "hash", false, "with -check, compare every zip with its sum")
 	if err := flags.Parse(args); err != nil {
@@ -82,6 +90,9 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	}
 	if c.linkTTL <= 0 {
 		return nil, errors.New("-link-ttl is not positive")
+	}
+	if c.drain < 0 || c.grace < 0 {
+		return nil, errors.New("-drain or -grace is negative")
 	}
 	for _, arg := range flags.Args() {
 		namespace, providerType, ok := strings.Cut(arg, "/")
@@ -116,6 +127,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		level = slog.LevelDebug
 	}
 	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+	if c.accessLog {
+		log = slog.New(reasons{log.Handler()})
+	}
 
 	fsys, err := c.tree()
 	if err != nil {
@@ -137,7 +151,13 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	handler := mount(rekisteri.New(backend, opts), c.prefix)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends what runs beside the server, whatever ended that
+	healthz := &health{stopping: ctx, backend: backend}
+	handler := healthz.mount(mount(rekisteri.New(backend, opts), c.prefix))
+	if c.accessLog {
+		handler = accessLog(handler, c.prefix, log)
+	}
 
 	ln, err := net.Listen("tcp", c.addr)
 	if err != nil {
@@ -154,7 +174,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if tlsConfig == nil && (c.dir == "" || isTerminal(stdout)) {
 		printTrial(ctx, stdout, backend, "http://"+dialable(ln.Addr())+c.prefix+"/v1/providers/")
 	}
-	return serve(ctx, ln, tlsConfig, handler, log)
+	go healthz.relook(relookEvery)
+	srv := &server{handler: handler, tls: tlsConfig, log: log, drain: c.drain, grace: c.grace}
+	return srv.serve(ctx, ln)
 }
 
 // options returns the registry's options.
@@ -227,39 +249,4 @@ func mount(reg *rekisteri.Registry, prefix string) http.Handler {
 		}
 		root.ServeHTTP(w, req)
 	})
-}
-
-// serve answers requests until ctx is done, and then waits for those that are
-// running. It closes ln.
-func serve(ctx context.Context, ln net.Listener, tlsConfig *tls.Config, handler http.Handler, log *slog.Logger) error {
-	srv := &http.Server{
-		Handler:           handler,
-		TLSConfig:         tlsConfig,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelDebug),
-		// A WriteTimeout would cut a large zip on its way to a slow client.
-	}
-	failed := make(chan error, 1)
-	go func() {
-		if tlsConfig != nil {
-			failed <- srv.ServeTLS(ln, "", "")
-		} else {
-			failed <- srv.Serve(ln)
-		}
-	}()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	log.Info("shutting down")
-	grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-	defer cancel()
-	if err := srv.Shutdown(grace); err != nil {
-		srv.Close()
-		return fmt.Errorf("requests were cut off: %w", err)
-	}
-	return nil
 }

@@ -147,6 +147,8 @@ func TestFlags(t *testing.T) {
 		{[]string{"-link-key", secret("long", strings.Repeat("ab", 33))}, "line 1: it is not"},
 		{[]string{"-link-ttl", "0s"}, "not positive"},
 		{[]string{"-link-ttl", "soon"}, "invalid value"},
+		{[]string{"-drain", "-1s"}, "negative"},
+		{[]string{"-grace", "-1s"}, "negative"},
 		{[]string{"serve"}, `unexpected argument "serve"`},
 		{[]string{"-nothing"}, "not defined"},
 	} {
@@ -294,37 +296,6 @@ func TestTLSReload(t *testing.T) {
 	}
 	newCertificate(t, dir)
 	within(t, 4*time.Second, func() bool { return serial(t, s) != before })
-}
-
-// TestShutdown stops the server under a request.
-func TestShutdown(t *testing.T) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	entered := make(chan bool)
-	handler := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		close(entered)
-		time.Sleep(300 * time.Millisecond)
-		io.WriteString(w, "whole")
-	})
-	ended := make(chan error)
-	go func() { ended <- serve(ctx, ln, nil, handler, discard()) }()
-	go func() {
-		<-entered
-		cancel()
-	}()
-	if code, body := fetch(t, "http://"+ln.Addr().String()); code != 200 || body != "whole" {
-		t.Errorf("the running request got %d %q", code, body)
-	}
-	if err := <-ended; err != nil {
-		t.Errorf("serve: %v", err)
-	}
-	if conn, err := net.Dial("tcp", ln.Addr().String()); err == nil {
-		conn.Close()
-		t.Error("the server still listens")
-	}
 }
 
 func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }

@@ -1,5 +1,5 @@
-// Package jsonsplit finds the members of a JSON object and the elements of a
-// JSON array in a text, without decoding them. What encoding/json decodes it
+// Package jsonsplit finds the members of a JSON object in a text, and the
+// elements of those that are arrays, without decoding them. What encoding/json decodes it
 // does not place, and a large document is decoded faster in parts, side by
 // side.
 //
@@ -17,18 +17,27 @@ import (
 type Part struct {
 	Name       string // of a member of an object
 	Start, End int    // where the value stands
+	Elements   []Part // of a member that is an array
 }
 
 var errEnd = errors.New("unexpected end of JSON input")
 
-// Object returns the members of the object that text is, in their order.
-func Object(text []byte) ([]Part, error) { return split(text, '{', '}') }
-
-// Array returns the elements of the array that text is.
-func Array(text []byte) ([]Part, error) { return split(text, '[', ']') }
-
-func split(text []byte, opening, closing byte) ([]Part, error) {
+// Object returns the members of the object that text is, in their order, and
+// the elements of those that are arrays.
+func Object(text []byte) ([]Part, error) {
 	s := scanner{text: text}
+	parts, err := s.split('{', '}')
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.peek(); err == nil {
+		return nil, s.errorf("there is something behind the end")
+	}
+	return parts, nil
+}
+
+// split finds the parts of an object or an array.
+func (s *scanner) split(opening, closing byte) ([]Part, error) {
 	if err := s.expect(opening); err != nil {
 		return nil, err
 	}
@@ -40,15 +49,10 @@ func split(text []byte, opening, closing byte) ([]Part, error) {
 		}
 		if c == closing && first {
 			s.at++
-			break
+			return parts, nil
 		}
-		var part Part
-		if opening == '{' {
-			if part.Name, err = s.name(); err != nil {
-				return nil, err
-			}
-		}
-		if part.Start, part.End, err = s.value(); err != nil {
+		part, err := s.part(opening == '{')
+		if err != nil {
 			return nil, err
 		}
 		parts = append(parts, part)
@@ -57,16 +61,33 @@ func split(text []byte, opening, closing byte) ([]Part, error) {
 		}
 		if c == closing {
 			s.at++
-			break
+			return parts, nil
 		}
 		if err := s.expect(','); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := s.peek(); err == nil {
-		return nil, s.errorf("there is something behind the end")
+}
+
+// part finds an element of an array, or a member of an object.
+func (s *scanner) part(member bool) (part Part, err error) {
+	if member {
+		if part.Name, err = s.name(); err != nil {
+			return part, err
+		}
+		c, err := s.peek()
+		if err != nil {
+			return part, err
+		}
+		if c == '[' {
+			part.Start = s.at
+			part.Elements, err = s.split('[', ']')
+			part.End = s.at
+			return part, err
+		}
 	}
-	return parts, nil
+	part.Start, part.End, err = s.value()
+	return part, err
 }
 
 type scanner struct {

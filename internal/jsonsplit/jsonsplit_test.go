@@ -22,6 +22,7 @@ func TestSplit(t *testing.T) {
 		{`[1, "a\"b\\" ,{"a":"\\\""}, true]`, `1 "a\"b\\" {"a":"\\\""} true`},
 		{`[""]`, `""`},
 		{``, `unexpected end`},
+		{`[1`, `stands in the place of ','`}, // behind which is the member's object
 		{`{`, `unexpected end`},
 		{`{"a"`, `unexpected end`},
 		{`{"a`, `unexpected end`},
@@ -36,14 +37,20 @@ func TestSplit(t *testing.T) {
 		{`{"a" 1}`, `stands in the place of ':'`},
 		{`{"a":1}{}`, `something behind the end`},
 		{`null`, `stands in the place of`},
+		{`{"a":[1 2]}`, `stands in the place of ','`},
 		{`[}`, `stands in the place of a value`},
 		{"{\"\\x\":1}", `invalid character`},
 	} {
-		split := jsonsplit.Object
-		if strings.HasPrefix(strings.TrimSpace(test.text), "[") {
-			split = jsonsplit.Array
+		// The elements of an array are found as those of a member.
+		array := strings.HasPrefix(strings.TrimSpace(test.text), "[")
+		text := test.text
+		if array {
+			text = `{"":` + text + `}`
 		}
-		parts, err := split([]byte(test.text))
+		parts, err := jsonsplit.Object([]byte(text))
+		if array && err == nil {
+			parts = parts[0].Elements
+		}
 		if err != nil {
 			if !strings.Contains(err.Error(), test.want) || test.want == "" {
 				t.Errorf("%s: error %v, want %q", test.text, err, test.want)
@@ -52,7 +59,7 @@ func TestSplit(t *testing.T) {
 		}
 		var got []string
 		for _, p := range parts {
-			s := test.text[p.Start:p.End]
+			s := text[p.Start:p.End]
 			if p.Name != "" {
 				s = p.Name + ":" + s
 			}
@@ -67,37 +74,37 @@ func TestSplit(t *testing.T) {
 // FuzzSplit compares with encoding/json: whose parts all decode is valid, and
 // decodes to the same; and what is valid is split.
 func FuzzSplit(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,"b\\\"",{}],"a":2}`, `[{"x":[[]]},"",-1e9]`, `{"a":1}}`, `[1 2]`, `["\u00e9\"]`, `{"a":{"b":"}"}}`} {
+	for _, seed := range []string{`{"a":[1,"b\\\"",{}],"a":2}`, `{"":[{"x":[[]]},"",-1e9]}`, `{"a":1}}`, `{"a":[1 2]}`, `{"a":"\u00e9\"}`, `{"a":{"b":"}"}}`, `{"a":[,]}`} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if parts, err := jsonsplit.Array([]byte(text)); err == nil {
-			got, ok := []any{}, true
-			for _, p := range parts {
-				var v any
-				ok = ok && json.Unmarshal([]byte(text[p.Start:p.End]), &v) == nil
-				got = append(got, v)
+		parts, err := jsonsplit.Object([]byte(text))
+		if err != nil {
+			if strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") && json.Valid([]byte(text)) {
+				t.Errorf("Object(%q): %v, and it is valid", text, err)
 			}
-			var want []any
-			if wantErr := json.Unmarshal([]byte(text), &want); ok != (wantErr == nil) || ok && !reflect.DeepEqual(got, want) {
-				t.Errorf("Array(%q): %v, encoding/json: %v, %v", text, got, want, wantErr)
-			}
-		} else if strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "[") && json.Valid([]byte(text)) {
-			t.Errorf("Array(%q): %v, and it is valid", text, err)
+			return
 		}
-		if parts, err := jsonsplit.Object([]byte(text)); err == nil {
-			got, ok := map[string]any{}, true
-			for _, p := range parts {
-				var v any
-				ok = ok && json.Unmarshal([]byte(text[p.Start:p.End]), &v) == nil
-				got[p.Name] = v
+		got, ok := map[string]any{}, true
+		decode := func(p jsonsplit.Part) (v any) {
+			ok = ok && json.Unmarshal([]byte(text[p.Start:p.End]), &v) == nil
+			return v
+		}
+		for _, p := range parts {
+			got[p.Name] = decode(p)
+			if all, isArray := got[p.Name].([]any); isArray {
+				elements := []any{}
+				for _, e := range p.Elements {
+					elements = append(elements, decode(e))
+				}
+				if !reflect.DeepEqual(elements, all) {
+					t.Errorf("the elements of %q in %q: %v, encoding/json: %v", p.Name, text, elements, all)
+				}
 			}
-			var want map[string]any
-			if wantErr := json.Unmarshal([]byte(text), &want); ok != (wantErr == nil) || ok && !reflect.DeepEqual(got, want) {
-				t.Errorf("Object(%q): %v, encoding/json: %v, %v", text, got, want, wantErr)
-			}
-		} else if strings.HasPrefix(strings.TrimLeft(text, " \t\r\n"), "{") && json.Valid([]byte(text)) {
-			t.Errorf("Object(%q): %v, and it is valid", text, err)
+		}
+		var want map[string]any
+		if wantErr := json.Unmarshal([]byte(text), &want); ok != (wantErr == nil) || ok && !reflect.DeepEqual(got, want) {
+			t.Errorf("Object(%q): %v, encoding/json: %v, %v", text, got, want, wantErr)
 		}
 	})
 }
