@@ -171,7 +171,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 		source = c.dir
 	}
 	log.Info("listening", "url", scheme+"://"+ln.Addr().String()+c.prefix, "serving", source)
-	if tlsConfig == nil && (c.dir == "" || isTerminal(stdout)) {
+	if tlsConfig == nil && c.tokens == "" && (c.dir == "" || isTerminal(stdout)) {
 		printTrial(ctx, stdout, backend, "http://"+dialable(ln.Addr())+c.prefix+"/v1/providers/")
 	}
 	go healthz.relook(relookEvery)
