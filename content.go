@@ -1,0 +1,86 @@
+package rekisteri
+
+import (
+	"io"
+	"math"
+	"net/http"
+	"time"
+)
+
+// serveContent answers a request with what http.ServeContent makes of content,
+// whose headers are set.
+func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
+	cw := &contentWriter{ResponseWriter: w, refuse: func(code int) {
+		r.fail(w, req, &refusal{code, "the condition or the range of the request does not hold"})
+	}}
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok {
+		cw.patient = srv.WriteTimeout > 0
+	}
+	http.ServeContent(cw, req, "", time.Time{}, content)
+}
+
+// A contentWriter gives errors the registry's form. Where the server has a
+// write deadline, it puts that off while the response makes progress: a zip
+// takes as long as it takes.
+type contentWriter struct {
+	http.ResponseWriter
+	refuse  func(code int)
+	refused bool
+	patient bool
+}
+
+const (
+	writeChunk = 64 << 10         // bytes that have to get through
+	writeTime  = 30 * time.Second // in this time
+)
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *contentWriter) WriteHeader(code int) {
+	if code >= 400 {
+		w.refused = true
+		w.refuse(code)
+		return
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements [http.ResponseWriter].
+func (w *contentWriter) Write(b []byte) (int, error) {
+	if w.refused {
+		return len(b), nil
+	}
+	w.extend()
+	return w.ResponseWriter.Write(b)
+}
+
+// ReadFrom implements [io.ReaderFrom]. The connection gets a file in a form
+// that it can send straight from the kernel.
+func (w *contentWriter) ReadFrom(src io.Reader) (sent int64, err error) {
+	if !w.patient {
+		return io.Copy(w.ResponseWriter, src)
+	}
+	rest := &io.LimitedReader{R: src, N: math.MaxInt64}
+	if limited, ok := src.(*io.LimitedReader); ok {
+		rest = limited
+	}
+	for rest.N > 0 {
+		w.extend()
+		chunk := &io.LimitedReader{R: rest.R, N: min(rest.N, writeChunk)}
+		n, err := io.Copy(w.ResponseWriter, chunk)
+		sent += n
+		rest.N -= n
+		if err != nil || chunk.N > 0 {
+			return sent, err
+		}
+	}
+	return sent, nil
+}
+
+// Unwrap serves [http.ResponseController].
+func (w *contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *contentWriter) extend() {
+	if w.patient {
+		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime))
+	}
+}
