@@ -1741,3 +1741,91 @@ func TestDroppedAtOnce(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestNamesWithoutFiles changes the tree while the names in its directories
+// are known from another provider's look: whether that is a deletion or an
+// outage has to be found out.
+func TestNamesWithoutFiles(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		edit func(l *liveFS, files fstest.MapFS)
+		want string
+	}{
+		{"an empty root", func(_ *liveFS, files fstest.MapFS) { clear(files) }, "1.0.0 3.0.0"},
+		{"an empty namespace", func(_ *liveFS, files fstest.MapFS) {
+			clear(files)
+			files["acme"] = &fstest.MapFile{Mode: fs.ModeDir}
+		}, "1.0.0 3.0.0"},
+		{"no root", func(l *liveFS, files fstest.MapFS) { clear(files); l.fail["."] = fs.ErrNotExist }, "1.0.0 3.0.0"},
+		{"a deleted provider", func(_ *liveFS, files fstest.MapFS) {
+			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, "acme/hello") })
+		}, ""},
+		{"a deleted document", func(_ *liveFS, files fstest.MapFS) { delete(files, "acme/hello.json") }, "1.0.0"},
+		{"a deleted directory", func(_ *liveFS, files fstest.MapFS) {
+			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, "acme/hello/") })
+		}, "3.0.0"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0")
+				tr["acme/hello.json"], tr["acme/other.json"] = documentOf("3.0.0"), documentOf("1.0.0")
+				l := newLiveFS(tr)
+				b := newBackend(t, l)
+				if got := versionsOf(t, b); got != "1.0.0 3.0.0" {
+					t.Fatal(got)
+				}
+				time.Sleep(800 * time.Millisecond)
+				b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"})
+				time.Sleep(100 * time.Millisecond)
+				l.edit(func(files fstest.MapFS) { test.edit(l, files) })
+				for range 3 {
+					time.Sleep(110 * time.Millisecond)
+					versionsOf(t, b)
+					synctest.Wait()
+				}
+				if got := versionsOf(t, b); got != test.want {
+					t.Errorf("versions %q, want %q", got, test.want)
+				}
+			})
+		})
+	}
+}
+
+// TestHealth tells what the last look has found.
+func TestHealth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree(t, "1.0.0")
+		tr["acme/hello/bad.asc"] = "no key"
+		l := newLiveFS(tr)
+		b := newBackend(t, l)
+		if h := b.Health(); h != (rekisteri.Health{}) {
+			t.Errorf("before any look: %+v", h)
+		}
+		look := func() rekisteri.Health {
+			time.Sleep(1100 * time.Millisecond)
+			versionsOf(t, b)
+			synctest.Wait()
+			return b.Health()
+		}
+		if h := look(); !h.Looked.Equal(time.Now()) || h.Err != nil || h.Problems != 1 {
+			t.Errorf("after a look: %+v", h)
+		}
+		b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "nothing"})
+		if h := look(); h.Err != nil {
+			t.Errorf("a provider that isn't there: %+v", h)
+		}
+		l.fail["acme"] = errors.New("input/output error")
+		if h := look(); h.Err != nil {
+			t.Errorf("a namespace that cannot be read: %+v", h)
+		}
+		l.fail["."] = errors.New("stale handle")
+		if h := look(); h.Err == nil || h.Problems != 1 {
+			t.Errorf("a root that cannot be read: %+v", h)
+		}
+		clear(l.fail)
+		l.edit(func(files fstest.MapFS) { delete(files, "acme/hello/bad.asc") })
+		if h := look(); h.Err != nil || h.Problems != 0 {
+			t.Errorf("when all is mended: %+v", h)
+		}
+	})
+}
