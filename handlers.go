@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/mod/semver"
 
@@ -533,7 +532,7 @@ func validName(s string) bool {
 	for _, r := range s {
 		switch {
 		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-', r == '_':
-		case r < utf8.RuneSelf, !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit), unicode.ToLower(r) != r:
+		case !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit), unicode.ToLower(r) != r:
 			return false // as is U+FFFD, which stands for bytes that are no UTF-8
 		}
 	}
