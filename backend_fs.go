@@ -29,7 +29,8 @@ type FSOptions struct {
 	// CacheBytes bounds what is held of the tree, in bytes. A provider counts
 	// as much as the files that were read of it; zips are not read. What has
 	// not been asked for for longest is dropped first, and read again when it
-	// is asked for. Zero is 32 MiB.
+	// is asked for; of a document, an index of its versions stays, and its
+	// keys. Zero is 32 MiB.
 	CacheBytes int64
 }
 
@@ -62,6 +63,7 @@ type FSBackend struct {
 	size    int64                       // bytes that are held
 	unheld  int                         // looks at what is not held, that run or wait for a token
 	indexes map[Provider]*documentIndex // of documents that were held and dropped
+	reports map[Provider]reports        // of providers that were dropped, and had problems
 	outage  time.Time                   // when the outage that stands was last logged; zero: none stands
 	health  Health
 }
@@ -101,6 +103,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 		looks:   make(chan struct{}, maxLooking),
 		held:    make(map[Provider]*holding),
 		indexes: make(map[Provider]*documentIndex),
+		reports: make(map[Provider]reports),
 	}
 	if b.log == nil {
 		b.log = slog.Default()
@@ -122,7 +125,7 @@ func (b *FSBackend) Versions(ctx context.Context, p Provider) (*Listing, error) 
 
 // Release implements [Backend].
 func (b *FSBackend) Release(ctx context.Context, p Provider, version string) (*Release, error) {
-	if rel := b.dropped(p, version); rel != nil {
+	if rel := b.dropped(ctx, p, version); rel != nil {
 		return rel, nil
 	}
 	c, err := b.content(ctx, p)
@@ -268,7 +271,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 			b.mu.Unlock()
 			return nil, errors.New("too many providers are being looked at")
 		}
-		h = &holding{provider: p}
+		h = &holding{provider: p, reports: b.reports[p]}
 		b.held[p] = h
 		b.unheld++
 	}
@@ -318,6 +321,11 @@ func (b *FSBackend) look(h *holding) {
 	var c *content
 	err := guard(func() (err error) {
 		ns, err := b.find(h.provider)
+		if !first && errors.Is(err, fs.ErrNotExist) {
+			// It was there: others' looks at the tree don't prove that it isn't.
+			b.tree.expire(h.provider.Namespace)
+			ns, err = b.find(h.provider)
+		}
 		if err != nil {
 			return err
 		}
@@ -441,6 +449,9 @@ func (b *FSBackend) drop(h *holding) {
 		b.size -= h.content.size
 		b.health.Problems -= len(h.content.problems)
 		b.recent.Remove(h.element)
+	}
+	if len(h.reports) > 0 {
+		b.reports[h.provider] = h.reports // it may come back
 	}
 	h.content, h.element = nil, nil
 	delete(b.held, h.provider)

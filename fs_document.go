@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/mod/semver"
 
@@ -337,8 +339,8 @@ func (c *content) index() *documentIndex {
 
 // dropped returns a release of a document that was held and dropped. It reads
 // no more than the part of the document that describes it. It returns nil
-// where that is not to be had: the document is then read as a whole.
-func (b *FSBackend) dropped(p Provider, version string) *Release {
+// where that is not to be had at once: the document is then read as a whole.
+func (b *FSBackend) dropped(ctx context.Context, p Provider, version string) *Release {
 	b.mu.Lock()
 	index := b.indexes[p]
 	b.mu.Unlock()
@@ -351,17 +353,42 @@ func (b *FSBackend) dropped(p Provider, version string) *Release {
 	}
 	select {
 	case b.looks <- struct{}{}:
-		defer func() { <-b.looks }()
 	default:
+		return nil
+	}
+	found := make(chan *Release, 1)
+	go func() {
+		defer func() { <-b.looks }()
+		var rel *Release
+		if guard(func() error { rel = b.readDropped(p, index, at); return nil }) != nil || rel == nil {
+			b.mu.Lock()
+			defer b.mu.Unlock()
+			if b.indexes[p] == index {
+				delete(b.indexes, p)
+			}
+		}
+		found <- rel
+	}()
+	timer := time.NewTimer(time.Second)
+	defer timer.Stop()
+	select {
+	case rel := <-found:
+		return rel
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return nil
+}
+
+// readDropped reads a release of a document that is what it was, and still all
+// that there is of the provider.
+func (b *FSBackend) readDropped(p Provider, index *documentIndex, at span) *Release {
+	ns, err := b.namespace(p.Namespace)
+	if err != nil || ns.dirs[p.Type] || !ns.documents[p.Type] {
 		return nil
 	}
 	data, ok := b.readSpan(index, at)
 	if !ok {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		if b.indexes[p] == index {
-			delete(b.indexes, p)
-		}
 		return nil
 	}
 	var v documentVersionJSON

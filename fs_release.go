@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"path"
@@ -36,6 +37,7 @@ type releaseDir struct {
 	release  *heldRelease // what it was when it was last whole and good; nil: never
 	current  bool         // it still is
 	lost     error        // why it may hold a release that was never read; nil: it does not
+	vanished bool         // a file was gone that the directory had just named
 }
 
 // A heldRelease is a release whose files are in the tree.
@@ -101,6 +103,7 @@ func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev, c *con
 				failure = err
 			case dir != nil:
 				c.dirs[name] = dir
+				c.missing = c.missing || dir.vanished
 			default:
 				c.missing = true
 			}
@@ -149,14 +152,15 @@ func (b *FSBackend) readRelease(p Provider, dirPath string, entry fs.DirEntry, p
 		}
 		return nil
 	}
-	infos, err := b.releaseFiles(dirPath, entries)
+	infos, vanished, err := b.releaseFiles(dirPath, entries)
 	if err != nil {
 		return dir.unread(dirPath, err, "make its files readable")
 	}
 	if prev.unchanged(infos) {
 		return prev
 	}
-	if len(infos) == 0 { // it was emptied: what it held is deleted, or somewhere else
+	dir.vanished = vanished
+	if len(infos) == 0 && !vanished { // it was emptied: what it held is deleted, or somewhere else
 		dir.release = nil
 	}
 	now := time.Now()
@@ -174,9 +178,10 @@ func (b *FSBackend) readRelease(p Provider, dirPath string, entry fs.DirEntry, p
 }
 
 // releaseFiles returns the files among a directory's entries that may belong
-// to a release. What the release tool leaves beside them does no harm.
-func (b *FSBackend) releaseFiles(dirPath string, entries []fs.DirEntry) (map[string]fs.FileInfo, error) {
-	infos := make(map[string]fs.FileInfo)
+// to a release, and whether one of them is gone. What the release tool leaves
+// beside them does no harm.
+func (b *FSBackend) releaseFiles(dirPath string, entries []fs.DirEntry) (infos map[string]fs.FileInfo, vanished bool, err error) {
+	infos = make(map[string]fs.FileInfo)
 	for _, entry := range entries {
 		name := entry.Name()
 		if entry.IsDir() || name != release.Manifest && !strings.HasPrefix(name, "terraform-provider-") {
@@ -189,15 +194,16 @@ func (b *FSBackend) releaseFiles(dirPath string, entries []fs.DirEntry) (map[str
 		if err != nil {
 			err = b.explain(dirPath+"/"+name, err)
 			if _, isLink := errors.AsType[*linkError](err); errors.Is(err, fs.ErrNotExist) && !isLink {
+				vanished = true
 				continue
 			}
-			return nil, err
+			return nil, false, err
 		}
 		if info.Mode().IsRegular() {
 			infos[name] = info
 		}
 	}
-	return infos, nil
+	return infos, vanished, nil
 }
 
 func (d *releaseDir) unchanged(infos map[string]fs.FileInfo) bool {
@@ -439,10 +445,10 @@ func (b *FSBackend) wholeZip(name string, size int64) (bool, error) {
 		}
 	}
 	_, err = zip.NewReader(f, size)
-	if _, failed := errors.AsType[*fs.PathError](err); failed {
-		return false, err
+	if errors.Is(err, zip.ErrFormat) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return false, nil
 	}
-	return err == nil, nil
+	return err == nil, err
 }
 
 // openZip opens a zip, unless it is another one than was looked at. One that
@@ -510,8 +516,11 @@ func (b *FSBackend) readKeyFile(name string, prev *keyFile) *keyFile {
 		if link, ok := errors.AsType[*linkError](err); ok {
 			return broken(link.Error(), link.fix())
 		}
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
+		if errors.Is(err, fs.ErrNotExist) { // though the directory has just named it
+			if prev.path == "" {
+				return nil
+			}
+			return prev
 		}
 		return unread(err)
 	}

@@ -62,9 +62,13 @@ func (d *sharedDir[T]) get(read func(prev *T) (*T, error)) (*T, error) {
 	}
 	dir, err := read(s.dir)
 	d.state.Store(&dirState[T]{dir, err, now})
-	d.next = now.Add(max(dirsEvery, lookRest*time.Since(now)))
-	if err != nil {
+	switch {
+	case err != nil:
 		d.next = time.Time{}
+	case s.dir == nil: // the next will take less than the first
+		d.next = now.Add(dirsEvery)
+	default:
+		d.next = now.Add(max(dirsEvery, lookRest*time.Since(now)))
 	}
 	return dir, err
 }

@@ -300,8 +300,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 		level = slog.LevelError
 	}
 	if r.log.Enabled(req.Context(), level) {
+		path, _, _ := strings.Cut(req.URL.Path, "?") // a query that was encoded may hold a signature as well
 		r.log.Log(req.Context(), level, "request failed",
-			"method", req.Method, "path", req.URL.Path, "status", code, "error", err)
+			"method", req.Method, "path", path, "status", code, "error", err)
 	}
 
 	answer, ok := r.errorPages[code]
@@ -309,6 +310,8 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 		answer = errorPage(code)
 	}
 	h := w.Header()
+	delete(h, "Content-Encoding") // of what could not be sent
+	delete(h, "Etag")
 	h["Content-Type"] = r.jsonType
 	h["Cache-Control"] = r.noStore
 	h["Content-Length"] = answer.length()

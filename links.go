@@ -57,7 +57,8 @@ func newLinks(opts *Options) (l *links, random bool) {
 		secrets = make([][32]byte, 1)
 		rand.Read(secrets[0][:]) // never fails
 	}
-	l = &links{ttl: opts.LinkTTL}
+	const longest = 100 * 365 * 24 * time.Hour // a time that far away can still be reckoned with
+	l = &links{ttl: min(opts.LinkTTL, longest)}
 	if l.ttl == 0 {
 		l.ttl = defaultLinkTTL
 	}

@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -70,7 +71,11 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	h := w.Header()
 	rep, part := &p.plain, req.Header["Range"] != nil
 	if p.gzip != nil {
-		h["Vary"] = r.varyEncoding
+		if others := h["Vary"]; others == nil {
+			h["Vary"] = r.varyEncoding
+		} else {
+			h["Vary"] = append(slices.Clip(others), r.varyEncoding...)
+		}
 		if !part && acceptsGzip(req.Header["Accept-Encoding"]) { // a part of a page is sent as it is
 			rep = p.gzip
 			h["Content-Encoding"] = r.gzipEncoding

@@ -15,7 +15,8 @@ import (
 // it, such as headers without end, is not logged.
 func accessLog(next http.Handler, prefix string, log *slog.Logger) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		begun, path, reason := time.Now(), req.URL.Path, new(string)
+		begun, reason := time.Now(), new(string)
+		path, _, _ := strings.Cut(req.URL.Path, "?") // a query that was encoded may hold a signature as well
 		rec := &recorder{ResponseWriter: w, head: req.Method == http.MethodHead}
 		defer func() { // a handler that panics has its line, too
 			attrs := []slog.Attr{

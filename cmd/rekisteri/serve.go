@@ -104,7 +104,8 @@ func (s *server) serve(ctx context.Context, ln net.Listener) error {
 func (s *server) answer(w http.ResponseWriter, req *http.Request) {
 	s.running.Add(1)
 	defer s.running.Add(-1)
-	if s.stopping.Load() {
+	// Nobody reads a body here, nor waits for one to come to its end.
+	if s.stopping.Load() || req.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
 	}
 	s.handler.ServeHTTP(w, req)
