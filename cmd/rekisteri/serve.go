@@ -43,6 +43,7 @@ const (
 	linger      = 250 * time.Millisecond // a request may be on its way over an idle connection for so long
 	helloFor    = 5 * time.Second        // a new connection that has sent no request by then owes one no more
 	settleEvery = 10 * time.Millisecond
+	bodyFor     = time.Second // net/http reads what is left of a body for so long
 )
 
 // serve answers the requests that come to ln until ctx is done, and shuts down
@@ -104,9 +105,11 @@ func (s *server) serve(ctx context.Context, ln net.Listener) error {
 func (s *server) answer(w http.ResponseWriter, req *http.Request) {
 	s.running.Add(1)
 	defer s.running.Add(-1)
-	// Nobody reads a body here, nor waits for one to come to its end.
 	if s.stopping.Load() || req.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
+	}
+	if req.ContentLength != 0 { // a body, which nobody reads, and which may never come
+		http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyFor))
 	}
 	s.handler.ServeHTTP(w, req)
 }

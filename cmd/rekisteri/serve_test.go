@@ -417,3 +417,25 @@ func TestSignals(t *testing.T) {
 		t.Error("a second signal does not end the command")
 	}
 }
+
+// TestUnsentBody answers a request whose body never comes, and lets go of its
+// connection.
+func TestUnsentBody(t *testing.T) {
+	s := start(t)
+	for _, request := range []string{
+		"GET /.well-known/terraform.json HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"POST /v1/providers/demo/hello/versions HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n",
+		"PUT /healthz HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
+	} {
+		conn, err := net.Dial("tcp", "127.0.0.1:"+s.port)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		conn.SetDeadline(time.Now().Add(5 * time.Second))
+		io.WriteString(conn, request)
+		if b, err := io.ReadAll(conn); err != nil || !strings.HasPrefix(string(b), "HTTP/1.1 ") {
+			t.Errorf("%q: %q, %v", request, b, err)
+		}
+	}
+}
