@@ -1607,7 +1607,7 @@ func TestRest(t *testing.T) {
 			time.Sleep(100 * time.Millisecond)
 			versionsOf(t, b)
 		}
-		if n := calls() - first; n < 4 || n > 60 { // each look opens it twice
+		if n := calls() - first; n < 4 || n > 40 { // each look opens it twice
 			t.Errorf("%d opens in a minute", n)
 		}
 	})

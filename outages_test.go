@@ -136,7 +136,18 @@ func TestDroppedDocument(t *testing.T) {
 		}
 	})
 
+	// Another content of the same size and time is noticed where it matters.
 	l := newLiveFS(tree{"acme/hello.json": documentOf("1.0.0"), "acme/other.json": documentOf("1.0.0")})
+	b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: silent, CacheBytes: 1})
+	versionsOf(t, b)
+	b.Versions(t.Context(), other)
+	before := l.files["acme/hello.json"]
+	l.files["acme/hello.json"] = &fstest.MapFile{Data: []byte(documentOf("2.0.0")), ModTime: before.ModTime}
+	if rel, err := b.Release(t.Context(), acmeHello, "1.0.0"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a release that is another one now: %+v, %v", rel, err)
+	}
+
+	l = newLiveFS(tree{"acme/hello.json": documentOf("1.0.0"), "acme/other.json": documentOf("1.0.0")})
 	hang := make(chan bool)
 	var hung atomic.Bool
 	l.wait = func() {
@@ -144,7 +155,7 @@ func TestDroppedDocument(t *testing.T) {
 			<-hang
 		}
 	}
-	b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: silent, CacheBytes: 1})
+	b = rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: silent, CacheBytes: 1})
 	versionsOf(t, b)
 	b.Versions(t.Context(), other)
 	hung.Store(true)
