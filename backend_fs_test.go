@@ -1554,13 +1554,13 @@ func TestOnce(t *testing.T) {
 func TestCheckFinds(t *testing.T) {
 	unsigned := strings.Replace(documentOf("1.0.0"), sampleKeys(""), `"x":1`, 1)
 	for want, tr := range map[string]tree{
-		"acme/hello: it holds no release, nor has its document a version": {"acme/hello.json": `{"versions":[]}`},
-		"it holds no release": {"acme/hello.json": `{"Version":[]}`},
+		"acme/hello: it holds no release, nor has its document a version":     {"acme/hello.json": `{"versions":[]}`},
 		"acme/hello.json: there is no signing key for version 1.0.0":          {"acme/hello.json": unsigned},
 		"acme/hello.json: there is neither protocol 5 nor 6 in version 1.0.0": {"acme/hello.json": strings.Replace(documentOf("1.0.0"), "5.0", "4.0", 1)},
 		".: there is no provider in the tree":                                 {"README.md": ""},
 		"it is no metadata document":                                          {"acme/hello.json": `[]`},
-		"versions: it is no list":                                             {"acme/hello.json": `{"versions":null}`},
+		"it holds no release":                                                 {"acme/hello.json": `{"Version":[]}`},
+		"its versions are no list":                                            {"acme/hello.json": `{"versions":null}`},
 		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},
 	} {

@@ -1,25 +1,22 @@
 package rekisteri
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
 	"io/fs"
-	"maps"
-	"runtime"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/mod/semver"
 
-	"github.com/rekisteri/rekisteri/internal/jsonsplit"
+	"github.com/rekisteri/rekisteri/internal/jsonscan"
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
 
@@ -91,37 +88,28 @@ func (b *FSBackend) readDocument(p Provider, prev *document) *document {
 // The metadata layout's document says what the protocol's documents of all
 // packages say. What they share may stand on the version or on the document.
 type (
-	documentVersionJSON struct {
-		sharedJSON
-		Version   string                 `json:"version"`
-		Protocols []string               `json:"protocols"`
-		Platforms []documentPlatformJSON `json:"platforms"`
+	documentVersion struct {
+		shared
+		version   string
+		protocols []string
+		platforms []documentPlatform
 	}
-	documentPlatformJSON struct {
-		sharedJSON
-		OS          string `json:"os"`
-		Arch        string `json:"arch"`
-		Filename    string `json:"filename"`
-		DownloadURL string `json:"download_url"`
-		SHASum      string `json:"shasum"`
+	documentPlatform struct {
+		shared
+		os, arch, filename, downloadURL, shasum string
 	}
-	sharedJSON struct {
-		SHASumsURL          string           `json:"shasums_url"`
-		SHASumsSignatureURL string           `json:"shasums_signature_url"`
-		SigningKeys         *signingKeysJSON `json:"signing_keys"`
+	shared struct {
+		sumsURL, signatureURL string
+		keys                  []SigningKey // nil: there is no list
 	}
 )
 
 // inherit returns s with what it lacks taken from outer.
-func (s sharedJSON) inherit(outer sharedJSON) sharedJSON {
-	if s.SHASumsURL == "" {
-		s.SHASumsURL = outer.SHASumsURL
-	}
-	if s.SHASumsSignatureURL == "" {
-		s.SHASumsSignatureURL = outer.SHASumsSignatureURL
-	}
-	if s.SigningKeys == nil {
-		s.SigningKeys = outer.SigningKeys
+func (s shared) inherit(outer shared) shared {
+	s.sumsURL = cmp.Or(s.sumsURL, outer.sumsURL)
+	s.signatureURL = cmp.Or(s.signatureURL, outer.signatureURL)
+	if s.keys == nil {
+		s.keys = outer.keys
 	}
 	return s
 }
@@ -140,7 +128,7 @@ type parsed struct {
 type documentIndex struct {
 	name   string
 	stamp  stamp
-	shared sharedJSON // the document's own
+	shared shared // the document's own
 	spans  map[string]span
 	seed   maphash.Seed
 	blocks map[string]block
@@ -155,174 +143,225 @@ type span struct {
 // parseDocument reads a metadata document. What a client would choke on is
 // left out of the result, with a problem.
 func parseDocument(name string, data []byte) (*parsed, error) {
-	members, err := jsonsplit.Object(data)
-	if err != nil {
-		return nil, err
-	}
-	index := &documentIndex{name: name, seed: maphash.MakeSeed(), blocks: make(map[string]block)}
-	result := &parsed{listing: new(Listing), size: int64(len(data)), index: index}
-	var versions []jsonsplit.Part
-	for _, m := range members {
-		value := data[m.Start:m.End]
-		var err error
-		switch strings.ToLower(m.Name) {
+	index := &documentIndex{name: name, spans: make(map[string]span), seed: maphash.MakeSeed(), blocks: make(map[string]block)}
+	d := &parsed{listing: new(Listing), releases: make(map[string]*Release), size: int64(len(data)), index: index}
+	p := &documentParser{Scanner: *jsonscan.New(data), name: name, blocks: index.blocks, texts: make(map[string]string)}
+
+	versions := *jsonscan.New([]byte("[]")) // read last: what they share may stand behind them
+	p.Object(func(member []byte) {
+		switch string(member) {
 		case "versions":
-			if versions = m.Elements; value[0] != '[' {
-				err = errors.New("it is no list")
-			}
+			versions = p.Scanner
+			p.Raw()
 		case "warnings":
-			err = json.Unmarshal(value, &result.listing.Warnings)
-		case "shasums_url":
-			err = json.Unmarshal(value, &index.shared.SHASumsURL)
-		case "shasums_signature_url":
-			err = json.Unmarshal(value, &index.shared.SHASumsSignatureURL)
-		case "signing_keys":
-			err = json.Unmarshal(value, &index.shared.SigningKeys)
+			d.listing.Warnings = nil
+			p.Array(func(int) { d.listing.Warnings = append(d.listing.Warnings, string(p.Bytes())) })
 		default:
-			err = json.Unmarshal(value, new(json.RawMessage)) // it has to be JSON
+			p.shared(member, &index.shared)
 		}
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", m.Name, err)
-		}
-	}
-	entries, err := parseEntries(index, data, versions)
-	if err != nil {
+	})
+	if err := cmp.Or(p.End(), p.Mismatch()); err != nil {
 		return nil, err
 	}
-	result.add(name, data, entries)
-	return result, nil
-}
-
-// An entry is an element of a document's versions.
-type entry struct {
-	part     jsonsplit.Part
-	spelled  string   // the version as it stands there
-	release  *Release // what it describes
-	problems []Problem
-	err      error // that it is no JSON
-}
-
-// parseEntries reads the versions of a document, side by side: the largest
-// have a megabyte.
-func parseEntries(index *documentIndex, data []byte, versions []jsonsplit.Part) ([]entry, error) {
-	entries := make([]entry, len(versions))
-	workers := min(runtime.GOMAXPROCS(0), len(versions)/16+1)
-	parsers := make([]*documentParser, workers)
-	failures := make([]error, workers)
-	var group sync.WaitGroup
-	for w := range workers {
-		parsers[w] = newDocumentParser(index.name, make(map[string]block))
-		group.Go(func() {
-			failures[w] = guard(func() error {
-				for i := w; i < len(entries); i += workers {
-					entries[i] = parsers[w].entry(i, versions[i], data, index.shared)
-				}
-				return nil
-			})
-		})
-	}
-	group.Wait()
-	for w := range workers {
-		if failures[w] != nil {
-			panic(failures[w])
+	p.Scanner = versions
+	if !p.Array(func(i int) {
+		start := p.Offset()
+		v := p.version()
+		if err := p.Mismatch(); err != nil {
+			p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, err), "that value counts as empty", "mend the entry")
 		}
-		maps.Copy(index.blocks, parsers[w].blocks)
+		at := span{start: start, end: p.Offset()}
+		at.hash = maphash.Bytes(index.seed, data[at.start:at.end])
+		d.add(p, v, at)
+	}) {
+		return nil, errors.New("its versions are no list")
 	}
-	for i := range entries {
-		if err := entries[i].err; err != nil {
-			return nil, fmt.Errorf("version %d of the list: %w", i+1, err)
-		}
+	if err := p.Err(); err != nil {
+		return nil, err
 	}
-	return entries, nil
+	d.report(p)
+	d.problems = p.problems
+	return d, nil
 }
 
-// add adds the entries of a document's versions.
-func (d *parsed) add(name string, data []byte, entries []entry) {
-	leftOut := func(what, effect, fix string) {
-		d.problems = append(d.problems, Problem{Path: name, What: what, Effect: effect, Fix: fix})
+// add adds a version of a document, which stands at a place.
+func (d *parsed) add(p *documentParser, v *documentVersion, at span) {
+	rel := p.release(v, d.index.shared)
+	version, ok := readVersion(v.version)
+	switch {
+	case !ok:
+		p.leftOut(fmt.Sprintf("the version %q is not a semantic version", v.version),
+			"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
+		return
+	case d.releases[version] != nil:
+		p.leftOut(fmt.Sprintf("the version %q stands there twice, as %s", v.version, version), "only the first is served", "remove one")
+		return
+	case len(rel.Packages) == 0:
+		p.leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
+			"it is not served: clients would choose it and fail", "add a platform")
+		return
 	}
-	d.releases = make(map[string]*Release, len(entries))
-	d.index.spans = make(map[string]span, len(entries))
-	seen := make(map[Problem]bool) // a bad key has a problem in every entry
+	d.releases[version] = rel
+	d.index.spans[version] = at
+	listed := Version{Version: version, Protocols: rel.Protocols, Platforms: make([]Platform, len(rel.Packages))}
+	for i := range rel.Packages {
+		listed.Platforms[i] = rel.Packages[i].Platform
+	}
+	d.listing.Versions = append(d.listing.Versions, listed)
+}
+
+// report reports what keeps clients from installing what is served.
+func (d *parsed) report(p *documentParser) {
 	var unsigned, old []string
-	for i := range entries {
-		e := &entries[i]
-		for _, p := range e.problems {
-			if !seen[p] {
-				seen[p] = true
-				d.problems = append(d.problems, p)
-			}
+	for _, v := range d.listing.Versions {
+		if slices.ContainsFunc(d.releases[v.Version].Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
+			unsigned = append(unsigned, v.Version)
 		}
-		version, ok := readVersion(e.spelled)
-		switch {
-		case !ok:
-			leftOut(fmt.Sprintf("the version %q is not a semantic version", e.spelled),
-				"it is not served: it would make clients refuse the whole provider", "write it as in 1.2.3")
-			continue
-		case d.releases[version] != nil:
-			leftOut(fmt.Sprintf("the version %q stands there twice, as %s", e.spelled, version), "only the first is served", "remove one")
-			continue
-		case len(e.release.Packages) == 0:
-			leftOut(fmt.Sprintf("version %s has no platform that can be served", version),
-				"it is not served: clients would choose it and fail", "add a platform")
-			continue
-		}
-		d.releases[version] = e.release
-		at := span{start: e.part.Start, end: e.part.End}
-		at.hash = maphash.Bytes(d.index.seed, data[at.start:at.end])
-		d.index.spans[version] = at
-		listed := Version{Version: version, Protocols: e.release.Protocols, Platforms: make([]Platform, len(e.release.Packages))}
-		for i := range e.release.Packages {
-			listed.Platforms[i] = e.release.Packages[i].Platform
-		}
-		d.listing.Versions = append(d.listing.Versions, listed)
-		if slices.ContainsFunc(e.release.Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
-			unsigned = append(unsigned, version)
-		}
-		if len(e.release.Protocols) > 0 && !slices.ContainsFunc(e.release.Protocols, installable) {
-			old = append(old, version)
+		if len(v.Protocols) > 0 && !slices.ContainsFunc(v.Protocols, installable) {
+			old = append(old, v.Version)
 		}
 	}
 	if len(unsigned) > 0 {
-		leftOut("there is no signing key for version "+abridged(unsigned), "clients refuse to install it", "add signing_keys")
+		p.leftOut("there is no signing key for version "+abridged(unsigned), "clients refuse to install it", "add signing_keys")
 	}
 	if len(old) > 0 {
-		leftOut("there is neither protocol 5 nor 6 in version "+abridged(old), "clients refuse to install it", "nothing but a newer version does")
+		p.leftOut("there is neither protocol 5 nor 6 in version "+abridged(old), "clients refuse to install it", "nothing but a newer version does")
 	}
 }
 
-// A documentParser reads entries of a document, one after the other.
+// A documentParser reads a document.
 type documentParser struct {
+	jsonscan.Scanner
 	name     string
-	keys     map[*signingKeysJSON][]SigningKey // of each list of keys that was read
-	blocks   map[string]block                  // by the armored text: it stands in many places
-	names    map[string]string                 // of platforms and protocols: so do they
-	urls     [2]string                         // of SHA256SUMS and its signature, which were good: so do they
+	entry    documentVersion   // the one that is being read
+	blocks   map[string]block  // of keys, by the armored text: it stands in many places
+	texts    map[string]string // names and URLs that stand in many places
+	urls     [2]string         // of SHA256SUMS and its signature, which were good: so do they
 	problems []Problem
 }
 
 // A block is what an armored key block turned out to be.
 type block struct {
-	id  string
-	err error
+	armor, id string
+	err       error
 }
 
-func newDocumentParser(name string, blocks map[string]block) *documentParser {
-	return &documentParser{name: name, keys: make(map[*signingKeysJSON][]SigningKey), blocks: blocks, names: make(map[string]string)}
-}
-
-// entry reads the entry that is the i-th of the list.
-func (p *documentParser) entry(i int, part jsonsplit.Part, data []byte, outer sharedJSON) entry {
-	p.problems = nil
-	var v documentVersionJSON
-	if err := json.Unmarshal(data[part.Start:part.End], &v); err != nil {
-		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); !ok {
-			return entry{err: err}
+// version reads an entry of a document's versions. It is valid until the next
+// is read. Of members of one name the last one counts.
+func (p *documentParser) version() *documentVersion {
+	v := &p.entry
+	*v = documentVersion{protocols: v.protocols[:0], platforms: v.platforms[:0]}
+	p.Object(func(member []byte) {
+		switch string(member) {
+		case "version":
+			v.version = string(p.Bytes())
+		case "protocols":
+			v.protocols = v.protocols[:0]
+			p.Array(func(int) { v.protocols = append(v.protocols, p.intern(p.Bytes())) })
+		case "platforms":
+			v.platforms = v.platforms[:0]
+			p.Array(func(int) { v.platforms = append(v.platforms, p.platform()) })
+		default:
+			p.shared(member, &v.shared)
 		}
-		p.leftOut(fmt.Sprintf("version %d of the list: %v", i+1, err), "that value counts as empty", "mend the entry")
+	})
+	return v
+}
+
+func (p *documentParser) platform() (v documentPlatform) {
+	p.Object(func(member []byte) {
+		switch string(member) {
+		case "os":
+			v.os = p.intern(p.Bytes())
+		case "arch":
+			v.arch = p.intern(p.Bytes())
+		case "filename":
+			v.filename = string(p.Bytes())
+		case "download_url":
+			v.downloadURL = string(p.Bytes())
+		case "shasum":
+			v.shasum = string(p.Bytes())
+		default:
+			p.shared(member, &v.shared)
+		}
+	})
+	return v
+}
+
+// shared reads a member that may stand on a platform, a version or the
+// document.
+func (p *documentParser) shared(member []byte, v *shared) {
+	switch string(member) {
+	case "shasums_url":
+		v.sumsURL = p.intern(p.Bytes())
+	case "shasums_signature_url":
+		v.signatureURL = p.intern(p.Bytes())
+	case "signing_keys":
+		var keys []SigningKey
+		if p.Object(func(member []byte) {
+			if string(member) == "gpg_public_keys" {
+				keys = p.signingKeys()
+			}
+		}) && keys == nil {
+			keys = []SigningKey{}
+		}
+		v.keys = keys
 	}
-	rel := p.release(&v, outer)
-	return entry{part: part, spelled: v.Version, release: rel, problems: p.problems}
+}
+
+// signingKeys reads a list of keys, without those that clients cannot read: one
+// would keep them from the right one behind it.
+func (p *documentParser) signingKeys() (keys []SigningKey) {
+	p.Array(func(int) {
+		var key SigningKey
+		var armor []byte
+		p.Object(func(member []byte) {
+			switch string(member) {
+			case "key_id":
+				key.KeyID = p.intern(p.Bytes())
+			case "ascii_armor":
+				armor = p.Bytes()
+			case "trust_signature":
+				key.TrustSignature = p.intern(p.Bytes())
+			case "source":
+				key.Source = p.intern(p.Bytes())
+			case "source_url":
+				key.SourceURL = p.intern(p.Bytes())
+			}
+		})
+		b, ok := p.blocks[string(armor)]
+		if !ok {
+			b = readBlock(string(armor))
+			p.blocks[b.armor] = b
+			if b.err != nil {
+				p.leftOut(fmt.Sprintf("the signing key %q cannot be read: %v", key.KeyID, b.err),
+					"it is left out: clients would not look at the keys behind it", "export the key again, armored")
+			}
+		}
+		if b.err == nil {
+			key.KeyID, key.ASCIIArmor = cmp.Or(key.KeyID, b.id), b.armor
+			keys = append(keys, key)
+		}
+	})
+	return keys
+}
+
+func readBlock(armor string) block {
+	keys, err := openpgp.ReadKeys([]byte(armor))
+	if err != nil {
+		return block{armor: armor, err: err}
+	}
+	return block{armor: armor, id: keys[0].ID}
+}
+
+// intern returns the one copy of a text that is held.
+func (p *documentParser) intern(text []byte) string {
+	if one, ok := p.texts[string(text)]; ok {
+		return one
+	}
+	one := string(text)
+	p.texts[one] = one
+	return one
 }
 
 // index returns what is left of a content when it is dropped, if that is of
@@ -391,9 +430,9 @@ func (b *FSBackend) readDropped(p Provider, index *documentIndex, at span) *Rele
 	if !ok {
 		return nil
 	}
-	var v documentVersionJSON
-	json.Unmarshal(data, &v) // what it fails with was reported when the document was read
-	return newDocumentParser(index.name, index.blocks).release(&v, index.shared)
+	// What is odd about it was reported when the document was read.
+	parser := &documentParser{Scanner: *jsonscan.New(data), name: index.name, blocks: index.blocks, texts: make(map[string]string)}
+	return parser.release(parser.version(), index.shared)
 }
 
 // readSpan reads a part of a document, if the document is what it was.
@@ -419,24 +458,24 @@ func (p *documentParser) leftOut(what, effect, fix string) {
 }
 
 // release returns the release that an entry describes.
-func (p *documentParser) release(v *documentVersionJSON, outer sharedJSON) *Release {
-	rel := &Release{Packages: make([]Package, 0, len(v.Platforms))}
-	for _, protocol := range v.Protocols {
+func (p *documentParser) release(v *documentVersion, outer shared) *Release {
+	rel := &Release{Packages: make([]Package, 0, len(v.platforms))}
+	for _, protocol := range v.protocols {
 		if !validProtocol(protocol) {
-			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", v.Version, protocol),
+			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", v.version, protocol),
 				"it is left out: clients would refuse the version", "write it as in 5.0, in quotes")
 			continue
 		}
-		rel.Protocols = append(rel.Protocols, p.intern(protocol))
+		rel.Protocols = append(rel.Protocols, protocol)
 	}
-	shared := v.inherit(outer)
-	for i := range v.Platforms {
-		pkg, err := p.pkg(&v.Platforms[i], shared)
+	inherited := v.inherit(outer)
+	for i := range v.platforms {
+		pkg, err := p.pkg(&v.platforms[i], inherited)
 		if err == nil && slices.ContainsFunc(rel.Packages, func(o Package) bool { return o.Platform == pkg.Platform }) {
 			err = fmt.Errorf("%v stands there twice", pkg.Platform)
 		}
 		if err != nil {
-			p.leftOut(fmt.Sprintf("version %s, platform %d of the list: %v", v.Version, i+1, err), "the platform is not served", "mend the entry")
+			p.leftOut(fmt.Sprintf("version %s, platform %d of the list: %v", v.version, i+1, err), "the platform is not served", "mend the entry")
 			continue
 		}
 		rel.Packages = append(rel.Packages, pkg)
@@ -444,33 +483,21 @@ func (p *documentParser) release(v *documentVersionJSON, outer sharedJSON) *Rele
 	return rel
 }
 
-// intern returns the one copy of a name that is held.
-func (p *documentParser) intern(s string) string {
-	if one, ok := p.names[s]; ok {
-		return one
-	}
-	p.names[s] = s
-	return s
-}
-
-func (p *documentParser) pkg(v *documentPlatformJSON, outer sharedJSON) (Package, error) {
-	shared := v.inherit(outer)
+func (p *documentParser) pkg(v *documentPlatform, outer shared) (Package, error) {
+	inherited := v.inherit(outer)
 	pkg := Package{
-		Platform:            Platform{p.intern(v.OS), p.intern(v.Arch)},
-		Filename:            v.Filename,
-		URL:                 v.DownloadURL,
-		SHASumsURL:          shared.SHASumsURL,
-		SHASumsSignatureURL: shared.SHASumsSignatureURL,
+		Platform:            Platform{v.os, v.arch},
+		Filename:            v.filename,
+		URL:                 v.downloadURL,
+		SHASumsURL:          inherited.sumsURL,
+		SHASumsSignatureURL: inherited.signatureURL,
+		SigningKeys:         inherited.keys,
 	}
-	if n, err := hex.Decode(pkg.SHA256[:], []byte(v.SHASum[:min(len(v.SHASum), 2*sha256.Size)])); err != nil ||
-		n != sha256.Size || len(v.SHASum) != 2*sha256.Size {
-		return Package{}, fmt.Errorf("the shasum %q is not 64 hexadecimal digits", v.SHASum)
+	if n, err := hex.Decode(pkg.SHA256[:], []byte(v.shasum[:min(len(v.shasum), 2*sha256.Size)])); err != nil ||
+		n != sha256.Size || len(v.shasum) != 2*sha256.Size {
+		return Package{}, fmt.Errorf("the shasum %q is not 64 hexadecimal digits", v.shasum)
 	}
-	if err := p.check(&pkg); err != nil {
-		return Package{}, err
-	}
-	pkg.SigningKeys = p.signingKeys(shared.SigningKeys)
-	return pkg, nil
+	return pkg, p.check(&pkg)
 }
 
 // check is the package's own, but does not look again at URLs that the package
@@ -487,46 +514,6 @@ func (p *documentParser) check(pkg *Package) error {
 	}
 	p.urls = urls
 	return nil
-}
-
-// signingKeys returns the keys of a list that clients can read. One that they
-// cannot read would keep them from the right one behind it.
-func (p *documentParser) signingKeys(list *signingKeysJSON) []SigningKey {
-	if list == nil {
-		return nil
-	}
-	keys, ok := p.keys[list]
-	if ok {
-		return keys
-	}
-	for _, k := range list.GPGPublicKeys {
-		key, seen := p.blocks[k.ASCIIArmor]
-		if !seen {
-			key = readBlock(k.ASCIIArmor)
-			p.blocks[k.ASCIIArmor] = key
-			if key.err != nil {
-				p.leftOut(fmt.Sprintf("the signing key %q cannot be read: %v", k.KeyID, key.err),
-					"it is left out: clients would not look at the keys behind it", "export the key again, armored")
-			}
-		}
-		if key.err != nil {
-			continue
-		}
-		if k.KeyID == "" {
-			k.KeyID = key.id
-		}
-		keys = append(keys, SigningKey(k))
-	}
-	p.keys[list] = keys
-	return keys
-}
-
-func readBlock(armor string) block {
-	keys, err := openpgp.ReadKeys([]byte(armor))
-	if err != nil {
-		return block{err: err}
-	}
-	return block{id: keys[0].ID}
 }
 
 // readVersion returns the semantic version that s spells out, possibly with a

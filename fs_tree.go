@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -446,18 +447,18 @@ func (b *FSBackend) readFile(name string, limit int64) ([]byte, stamp, error) {
 	if info.Size() > limit {
 		return nil, stamp{}, fmt.Errorf("larger than %d MiB", limit>>20)
 	}
-	data, err := io.ReadAll(io.LimitReader(f, limit))
-	if err != nil {
+	data := bytes.NewBuffer(make([]byte, 0, info.Size()+bytes.MinRead))
+	if _, err := data.ReadFrom(io.LimitReader(f, limit)); err != nil {
 		return nil, stamp{}, err
 	}
 	after, err := f.Stat()
 	if err != nil {
 		return nil, stamp{}, err
 	}
-	if !alike(info, after) || int64(len(data)) != after.Size() {
+	if !alike(info, after) || int64(data.Len()) != after.Size() {
 		return nil, stamp{}, errors.New("changed while it was read")
 	}
-	return data, stampOf(info, now), nil
+	return data.Bytes(), stampOf(info, now), nil
 }
 
 // A randomFile is a file that can be served in parts.

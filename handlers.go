@@ -613,8 +613,10 @@ func (p *Package) check(held bool) error {
 
 // validURL reports whether s is an http or https URL, or a relative reference.
 func validURL(s string) bool {
-	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~/+"
-	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && strings.Trim(rest, plain) == "" {
+	odd := func(r rune) bool {
+		return (r < 'a' || r > 'z') && (r < '-' || r > '9') && (r < 'A' || r > 'Z') && r != '_' && r != '~' && r != '+'
+	}
+	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && !strings.ContainsFunc(rest, odd) {
 		return true // as almost every one is, and told sooner
 	}
 	u, err := url.Parse(s)

@@ -40,16 +40,13 @@ func (r *representation) length() []string { return r.headers[1:2:2] }
 
 // encodePage encodes a document.
 func encodePage(v any) (*page, error) {
-	buf := bytes.NewBuffer(make([]byte, 0, 2048))
-	enc := json.NewEncoder(buf)
+	var buf bytes.Buffer // which grows once, to what it needs: the encoder writes once
+	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false) // the addresses in it stay legible
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
 	body := buf.Bytes()
-	if cap(body) > len(body)+len(body)/4 {
-		body = bytes.Clone(body) // it is held for long
-	}
 	sum := sha256.Sum256(body)
 	etag := make([]byte, 0, 34)
 	etag = append(etag, '"')
