@@ -28,21 +28,30 @@ func largeDocument(releases, platforms int) string {
 		if i > 0 {
 			doc.WriteByte(',')
 		}
-		version := fmt.Sprintf("%d.%d.%d", i/100, i/10%10, i%10)
-		base := "https://downloads.acme.example/" + version + "/foo_" + version
+		version := benchVersion(i)
+		base := "https://downloads.acme.example/" + version + "/large_" + version
 		fmt.Fprintf(&doc, `{"version":%q,"protocols":["5.0"],"shasums_url":"%s_SHA256SUMS","shasums_signature_url":"%s_SHA256SUMS.sig","platforms":[`, version, base, base)
 		for j := range platforms {
 			if j > 0 {
 				doc.WriteByte(',')
 			}
-			os, arch := [...]string{"darwin", "freebsd", "linux", "windows"}[j%4], [...]string{"386", "amd64", "arm", "arm64"}[j/4]
+			on := benchPlatform(j)
 			fmt.Fprintf(&doc, `{"os":%q,"arch":%q,"filename":"large_%s_%s_%s.zip","download_url":"%s_%s_%s.zip","shasum":"%064x"}`,
-				os, arch, version, os, arch, base, os, arch, i*100+j)
+				on.OS, on.Arch, version, on.OS, on.Arch, base, on.OS, on.Arch, i*100+j)
 		}
 		doc.WriteString("]}")
 	}
 	doc.WriteString("]}")
 	return doc.String()
+}
+
+func benchVersion(i int) string { return fmt.Sprintf("%d.%d.%d", i/100, i/10%10, i%10) }
+
+func benchPlatform(i int) rekisteri.Platform {
+	return rekisteri.Platform{
+		OS:   [...]string{"darwin", "freebsd", "linux", "windows"}[i%4],
+		Arch: [...]string{"386", "amd64", "arm", "arm64"}[i/4],
+	}
 }
 
 // A nowhere is a ResponseWriter without a connection.

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,14 +25,14 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-// benchServer is the variable that makes the test binary the server of
+// benchDir is the variable that makes the test binary the server of
 // BenchmarkLoopback, with a directory for its files: its CPU time is then its
 // own.
-const benchServer = "REKISTERI_BENCH_SERVER"
+const benchDir = "REKISTERI_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
-	if dir := os.Getenv(benchServer); dir != "" {
-		serveBenchmark(dir)
+	if dir := os.Getenv(benchDir); dir != "" {
+		serveBenchmark(dir, os.Args[1])
 		return
 	}
 	os.Exit(m.Run())
@@ -51,9 +52,34 @@ func benchRoutes(dir string) []route {
 	return append(all, route{"zip of 20 MB", zipTarget, rekisteri.New(backend, &rekisteri.Options{Logger: silent})})
 }
 
-// serveBenchmark serves the routes on one port, and their floors on another.
-// It prints both ports, and then its CPU time for each line that it is sent.
-func serveBenchmark(dir string) {
+// serveBenchmark serves what benchHandlers returns, each on a port of its own.
+// It prints the addresses, and then, for each line that it is sent, its CPU
+// time and the most memory that it had.
+func serveBenchmark(dir, what string) {
+	for _, handler := range benchHandlers(dir, what) {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			panic(err)
+		}
+		go http.Serve(ln, handler)
+		fmt.Println(ln.Addr())
+	}
+	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
+		var usage syscall.Rusage
+		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
+		fmt.Println(usage.Utime.Nano()+usage.Stime.Nano(), usage.Maxrss)
+	}
+}
+
+// benchHandlers returns a handler of a tree, as the command would serve it; or
+// one of the routes and one of their floors.
+func benchHandlers(dir, what string) []http.Handler {
+	if what == "tree" {
+		debug.SetGCPercent(50)
+		silent := slog.New(slog.DiscardHandler)
+		backend := rekisteri.NewFSBackend(os.DirFS(dir), &rekisteri.FSOptions{Logger: silent})
+		return []http.Handler{rekisteri.New(backend, &rekisteri.Options{Logger: silent})}
+	}
 	registry, floor := make(map[string]http.Handler), make(map[string]http.Handler)
 	for _, r := range benchRoutes(dir) {
 		registry[r.target] = r.handler
@@ -64,24 +90,74 @@ func serveBenchmark(dir string) {
 		req.URL.Path = strings.TrimPrefix(zipTarget, "/files")
 		files.ServeHTTP(w, req)
 	})
-	for _, handlers := range []map[string]http.Handler{registry, floor} {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			panic(err)
-		}
-		go http.Serve(ln, http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	byPath := func(handlers map[string]http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			handlers[req.URL.Path].ServeHTTP(w, req)
-		}))
-		fmt.Println(ln.Addr())
+		})
 	}
-	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		var usage syscall.Rusage
-		syscall.Getrusage(syscall.RUSAGE_SELF, &usage)
-		fmt.Println(time.Duration(usage.Utime.Nano() + usage.Stime.Nano()).Nanoseconds())
-	}
+	return []http.Handler{byPath(registry), byPath(floor)}
 }
 
-// A target is a server that is measured, with connections that stay open.
+// A benchServer is a process that runs serveBenchmark.
+type benchServer struct {
+	b   *testing.B
+	in  io.Writer
+	out *bufio.Scanner
+}
+
+func startBenchServer(b *testing.B, dir, what string) *benchServer {
+	server := exec.Command(os.Args[0], what)
+	server.Env = append(os.Environ(), benchDir+"="+dir)
+	server.Stderr = os.Stderr
+	in, err := server.StdinPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	out, err := server.StdoutPipe()
+	if err != nil {
+		b.Fatal(err)
+	}
+	if err := server.Start(); err != nil {
+		b.Fatal(err)
+	}
+	b.Cleanup(func() {
+		in.Close()
+		server.Wait()
+	})
+	return &benchServer{b, in, bufio.NewScanner(out)}
+}
+
+// addr returns the address of the next handler.
+func (s *benchServer) addr() string {
+	s.out.Scan()
+	return s.out.Text()
+}
+
+// usage returns the server's CPU time in nanoseconds, and the most memory that
+// it had, in KiB.
+func (s *benchServer) usage() (cpu, memory float64) {
+	io.WriteString(s.in, "\n")
+	s.out.Scan()
+	if _, err := fmt.Sscan(s.out.Text(), &cpu, &memory); err != nil {
+		s.b.Fatal(err)
+	}
+	return cpu, memory
+}
+
+// dial opens connections.
+func dial(b *testing.B, addr string, n int) (conns []*bufio.ReadWriter) {
+	for range n {
+		conn, err := net.Dial("tcp", addr)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.Cleanup(func() { conn.Close() })
+		conns = append(conns, bufio.NewReadWriter(bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn)))
+	}
+	return conns
+}
+
+// A target is a server that is measured.
 type target struct {
 	conns      []*bufio.ReadWriter
 	rates, cpu []float64
@@ -100,60 +176,28 @@ func BenchmarkLoopback(b *testing.B) {
 	tr[name] = strings.Repeat("\x00", 20<<20) + tr[name] // a zip may begin with anything
 	tr.write(b, dir)
 
-	server := exec.Command(os.Args[0])
-	server.Env = append(os.Environ(), benchServer+"="+dir)
-	server.Stderr = os.Stderr
-	in, err := server.StdinPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	stdout, err := server.StdoutPipe()
-	if err != nil {
-		b.Fatal(err)
-	}
-	if err := server.Start(); err != nil {
-		b.Fatal(err)
-	}
-	defer server.Wait()
-	defer in.Close()
-	out := bufio.NewScanner(stdout)
-	line := func() string { out.Scan(); return out.Text() }
-	registryAddr, floorAddr := line(), line()
-	cpu := func() float64 {
-		io.WriteString(in, "\n")
-		n, err := strconv.ParseFloat(line(), 64)
-		if err != nil {
-			b.Fatal(err)
-		}
-		return n
-	}
+	server := startBenchServer(b, dir, "routes")
+	registryAddr, floorAddr := server.addr(), server.addr()
 	var targets [3]*target // the floor twice, and the registry
 	for i, addr := range [...]string{floorAddr, floorAddr, registryAddr} {
-		targets[i] = new(target)
-		for range conns {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Fatal(err)
-			}
-			defer conn.Close()
-			rw := bufio.NewReadWriter(bufio.NewReaderSize(conn, 64<<10), bufio.NewWriter(conn))
-			targets[i].conns = append(targets[i].conns, rw)
-		}
+		targets[i] = &target{conns: dial(b, addr, conns)}
 	}
 
 	for b.Loop() {
 		b.Logf("%-22s %10s %10s %10s %12s %12s", "", "rate/s", "of floor", "noise", "CPU/request", "floor's")
 		for _, r := range benchRoutes(dir) {
 			for _, t := range targets {
-				load(b, t.conns, r.target, length) // nothing is new to it then
+				load(b, t.conns, length, r.target) // nothing is new to it then
 				t.rates, t.cpu = nil, nil
 			}
 			for begun, rounds := time.Now(), 0; rounds < atLeast || time.Since(begun) < enough; rounds++ {
 				for _, i := range rand.Perm(len(targets)) {
-					t, before := targets[i], cpu()
-					n, took := load(b, t.conns, r.target, length)
-					t.rates = append(t.rates, float64(n)/took.Seconds())
-					t.cpu = append(t.cpu, (cpu()-before)/float64(n))
+					t := targets[i]
+					before, _ := server.usage()
+					n, took := load(b, t.conns, length, r.target)
+					after, _ := server.usage()
+					t.rates = append(t.rates, n/took.Seconds())
+					t.cpu = append(t.cpu, (after-before)/n)
 				}
 			}
 			floor, again, registry := targets[0], targets[1], targets[2]
@@ -176,10 +220,9 @@ func median(all []float64) float64 {
 	return sorted[len(sorted)/2]
 }
 
-// load sends requests on some connections for a time, and returns how many
-// were answered, and in what time.
-func load(b *testing.B, conns []*bufio.ReadWriter, path string, length time.Duration) (int, time.Duration) {
-	request := []byte("GET " + path + " HTTP/1.1\r\nHost: registry.test\r\nAccept-Encoding: gzip\r\n\r\n")
+// load asks for any of some paths, on some connections, for a time. It returns
+// how often it was answered, and in what time.
+func load(b *testing.B, conns []*bufio.ReadWriter, length time.Duration, paths ...string) (float64, time.Duration) {
 	counts := make([]int, len(conns))
 	begun := time.Now()
 	end := begun.Add(length)
@@ -187,13 +230,16 @@ func load(b *testing.B, conns []*bufio.ReadWriter, path string, length time.Dura
 	for i, conn := range conns {
 		group.Go(func() {
 			for time.Now().Before(end) {
-				conn.Write(request)
-				if err := conn.Flush(); err != nil {
-					b.Error(err)
-					return
+				path := paths[rand.IntN(len(paths))]
+				conn.WriteString("GET ")
+				conn.WriteString(path)
+				conn.WriteString(" HTTP/1.1\r\nHost: registry.test\r\nAccept-Encoding: gzip\r\n\r\n")
+				err := conn.Flush()
+				if err == nil {
+					err = skipResponse(conn.Reader)
 				}
-				if err := skipResponse(conn.Reader); err != nil {
-					b.Error(err)
+				if err != nil {
+					b.Errorf("%s: %v", path, err)
 					return
 				}
 				counts[i]++
@@ -205,17 +251,47 @@ func load(b *testing.B, conns []*bufio.ReadWriter, path string, length time.Dura
 	for _, count := range counts {
 		n += count
 	}
-	return max(n, 1), time.Since(begun)
+	return float64(max(n, 1)), time.Since(begun)
+}
+
+// BenchmarkMemory asks for random packages of a tree as large as the whole
+// public registry: some thousand providers, 150,000 packages.
+func BenchmarkMemory(b *testing.B) {
+	dir := b.TempDir()
+	tr := make(tree)
+	var paths []string
+	for i := range 1000 {
+		releases := 1 + 2500/(i+6) // a few are large, and most are small
+		tr[fmt.Sprintf("acme/p%d.json", i)] = strings.ReplaceAll(largeDocument(releases, 11), "large", fmt.Sprint("p", i))
+		for j := range releases * 11 {
+			on := benchPlatform(j % 11)
+			paths = append(paths, fmt.Sprintf("/v1/providers/acme/p%d/%s/download/%s/%s", i, benchVersion(j/11), on.OS, on.Arch))
+		}
+	}
+	tr.write(b, dir)
+	server := startBenchServer(b, dir, "tree")
+	conns := dial(b, server.addr(), 32)
+	for b.Loop() {
+		n, took := load(b, conns, 15*time.Second, paths...)
+		_, memory := server.usage()
+		b.ReportMetric(n/took.Seconds(), "downloads/s")
+		b.ReportMetric(memory/1024, "MiB-at-most")
+		b.ReportMetric(float64(len(paths)), "packages")
+		b.ReportMetric(0, "ns/op")
+	}
 }
 
 // skipResponse reads a response with as little work as can be, so that it is
 // the servers that are compared.
 func skipResponse(in *bufio.Reader) error {
 	length := 0
-	for {
+	for first := true; ; first = false {
 		line, err := in.ReadSlice('\n')
 		if err != nil {
 			return err
+		}
+		if first && !bytes.Contains(line, []byte(" 200 ")) && !bytes.Contains(line, []byte(" 404 ")) {
+			return fmt.Errorf("%s", line)
 		}
 		if len(line) == 2 {
 			_, err := in.Discard(length)

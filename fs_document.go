@@ -207,6 +207,9 @@ func (d *parsed) add(p *documentParser, v *documentVersion, at span) {
 	for i := range rel.Packages {
 		listed.Platforms[i] = rel.Packages[i].Platform
 	}
+	if n := len(d.listing.Versions); n > 0 && slices.Equal(listed.Platforms, d.listing.Versions[n-1].Platforms) {
+		listed.Platforms = d.listing.Versions[n-1].Platforms // there are as many lists as versions, and few differ
+	}
 	d.listing.Versions = append(d.listing.Versions, listed)
 }
 
@@ -285,6 +288,9 @@ func (p *documentParser) platform() (v documentPlatform) {
 			p.shared(member, &v.shared)
 		}
 	})
+	if strings.HasSuffix(v.downloadURL, v.filename) { // one text is enough for both
+		v.filename = v.downloadURL[len(v.downloadURL)-len(v.filename):]
+	}
 	return v
 }
 
