@@ -19,6 +19,7 @@ import (
 	"sync"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"golang.org/x/mod/semver"
 
@@ -246,20 +247,10 @@ func digestOf(f io.ReadSeeker) (*[sha256.Size]byte, error) {
 	return (*[sha256.Size]byte)(h.Sum(nil)), nil
 }
 
-// fileURL returns the URL of a file that the backend holds, for the document
-// of its package, signed where links are.
-func (r *Registry) fileURL(p Provider, version, name string, expires int64) string {
-	b := make([]byte, 0, 512) // on the stack
-	b = append(b, r.filesURL...)
-	for _, segment := range [...]string{p.Namespace, p.Type, version} {
-		b = append(b, url.PathEscape(segment)...)
-		b = append(b, '/')
-	}
-	b = append(b, url.PathEscape(name)...)
-	if r.links != nil {
-		b = r.links.appendQuery(b, p, version, name, expires)
-	}
-	return string(b)
+// filesOf returns the URL of the files of a release that the backend holds, as
+// the document of a package refers to it.
+func (r *Registry) filesOf(p Provider, version string) string {
+	return r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/"
 }
 
 // release returns what the backend holds of a release.
@@ -426,11 +417,18 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 		keys = append(keys, signingKeyJSON(key))
 	}
 	signature := release.SignatureName(p.Type, version)
+	files := r.filesOf(p, version)
 	held := func(u, name string) string {
-		if u == "" {
-			u = r.fileURL(p, version, name, expires)
+		if u != "" {
+			return u
 		}
-		return u
+		b := make([]byte, 0, 256) // on the stack
+		b = append(b, files...)
+		b = append(b, url.PathEscape(name)...)
+		if r.links != nil {
+			b = r.links.appendQuery(b, p, version, name, expires)
+		}
+		return string(b)
 	}
 	return &packageJSON{
 		Protocols:           r.protocols(p, version, rel.Protocols),
@@ -558,8 +556,11 @@ func (p Platform) valid() bool {
 // validVersion reports whether s is a full semantic version whose numbers the
 // clients can hold: they panic where one overflows 64 bits.
 func validVersion(s string) bool {
+	if len(s) > maxName {
+		return false
+	}
 	v := "v" + s
-	if len(s) > maxName || semver.Canonical(v)+semver.Build(v) != v {
+	if full := semver.Canonical(v); full != v && (full == "" || full+semver.Build(v) != v) {
 		return false
 	}
 	core, _, _ := strings.Cut(s, "+")
@@ -576,11 +577,9 @@ func validVersion(s string) bool {
 }
 
 // validProtocol reports whether s is a version of the plugin protocol, such as
-// "5.0".
+// "5.0". One that is as short as they are has no number that overflows.
 func validProtocol(s string) bool {
-	v := "v" + s
-	return semver.Prerelease(v) == "" && semver.Build(v) == "" && semver.IsValid(v) &&
-		validVersion(strings.TrimPrefix(semver.Canonical(v), "v"))
+	return len(s) < 20 && !strings.ContainsAny(s, "-+") && semver.IsValid("v"+s)
 }
 
 // check returns why no client can install the package, if none can. An empty
@@ -591,7 +590,10 @@ func (p *Package) check(held bool) error {
 	}
 	// The clients look for the name in SHA256SUMS, where white space ends it.
 	if p.Filename == "" || len(p.Filename) > 255 || strings.ContainsFunc(p.Filename, func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r) || r == '/' || r == '\\'
+		if r < utf8.RuneSelf {
+			return r <= ' ' || r == 0x7f || r == '/' || r == '\\'
+		}
+		return unicode.IsSpace(r) || !unicode.IsPrint(r)
 	}) {
 		return fmt.Errorf("the file name %q is empty, too long, or has a character that none can have", p.Filename)
 	}
