@@ -461,31 +461,37 @@ func TestPackageURLs(t *testing.T) {
 // TestWriteTimeout downloads a zip for five times as long as the server allows
 // a response to take.
 func TestWriteTimeout(t *testing.T) {
-	t.Parallel()
 	const size = 8 << 20
 	dir := t.TempDir()
 	tr := newTree(t, "1.0.0")
 	name := "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
 	tr[name] = strings.Repeat("\x00", size) + tr[name] // a zip may begin with anything
 	tr.write(t, dir)
-	srv := httptest.NewUnstartedServer(newFSRegistry(t, rootFS(t, dir)))
-	srv.Config.WriteTimeout = 200 * time.Millisecond
-	srv.Start()
-	defer srv.Close()
-	resp, err := http.Get(srv.URL + "/files/" + name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	n, part := 0, make([]byte, size/10)
-	for err == nil {
-		time.Sleep(100 * time.Millisecond)
-		var m int
-		m, err = io.ReadFull(resp.Body, part)
-		n += m
-	}
-	if n != len(tr[name]) {
-		t.Errorf("got %d of %d bytes: %v", n, len(tr[name]), err)
+	reg := newFSRegistry(t, rootFS(t, dir))
+	for _, proto := range []string{"HTTP/1.1", "HTTP/2.0"} {
+		t.Run(proto, func(t *testing.T) {
+			t.Parallel()
+			srv := httptest.NewUnstartedServer(reg)
+			srv.Config.WriteTimeout = 200 * time.Millisecond
+			srv.EnableHTTP2 = proto == "HTTP/2.0"
+			srv.StartTLS()
+			defer srv.Close()
+			resp, err := srv.Client().Get(srv.URL + "/files/" + name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			n, part := 0, make([]byte, size/10)
+			for err == nil {
+				time.Sleep(100 * time.Millisecond)
+				var m int
+				m, err = io.ReadFull(resp.Body, part)
+				n += m
+			}
+			if n != len(tr[name]) || resp.Proto != proto {
+				t.Errorf("%s: got %d of %d bytes: %v", resp.Proto, n, len(tr[name]), err)
+			}
+		})
 	}
 }
 

@@ -61,7 +61,8 @@ func serveBenchmark(dir, what string) {
 		if err != nil {
 			panic(err)
 		}
-		go http.Serve(ln, handler)
+		srv := &http.Server{Handler: handler, WriteTimeout: 2 * time.Minute} // as the command has
+		go srv.Serve(ln)
 		fmt.Println(ln.Addr())
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {

@@ -13,8 +13,8 @@ func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, conten
 	cw := &contentWriter{ResponseWriter: w, refuse: func(code int) {
 		r.fail(w, req, &refusal{code, "the condition or the range of the request does not hold"})
 	}}
-	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok {
-		cw.patient = srv.WriteTimeout > 0
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.WriteTimeout > 0 {
+		cw.patience = max(srv.WriteTimeout, leastPatience)
 	}
 	http.ServeContent(cw, req, "", time.Time{}, content)
 }
@@ -24,14 +24,14 @@ func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, conten
 // takes as long as it takes.
 type contentWriter struct {
 	http.ResponseWriter
-	refuse  func(code int)
-	refused bool
-	patient bool
+	refuse   func(code int)
+	refused  bool
+	patience time.Duration // a chunk has to get through in this time; 0: in any
 }
 
 const (
-	writeChunk = 64 << 10         // bytes that have to get through
-	writeTime  = 30 * time.Second // in this time
+	writeChunk    = 64 << 10 // bytes
+	leastPatience = 30 * time.Second
 )
 
 // WriteHeader implements [http.ResponseWriter].
@@ -56,7 +56,7 @@ func (w *contentWriter) Write(b []byte) (int, error) {
 // ReadFrom implements [io.ReaderFrom]. The connection gets a file in a form
 // that it can send straight from the kernel.
 func (w *contentWriter) ReadFrom(src io.Reader) (sent int64, err error) {
-	if !w.patient {
+	if w.patience == 0 {
 		return io.Copy(w.ResponseWriter, src)
 	}
 	rest := &io.LimitedReader{R: src, N: math.MaxInt64}
@@ -80,7 +80,7 @@ func (w *contentWriter) ReadFrom(src io.Reader) (sent int64, err error) {
 func (w *contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 func (w *contentWriter) extend() {
-	if w.patient {
-		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(writeTime))
+	if w.patience > 0 {
+		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.patience))
 	}
 }

@@ -3,43 +3,38 @@ package rekisteri_test
 import (
 	"bufio"
 	"context"
-	"crypto/sha256"
-	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"net/url"
 	"os"
-	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rekisteri/rekisteri"
 )
 
 // A faulty backend does in each namespace what the namespace is called.
-type faulty struct{ ended chan error }
+type faulty struct{ hang func(ctx context.Context) }
 
 func (f faulty) fault(ctx context.Context, p rekisteri.Provider) error {
 	switch p.Namespace {
 	case "panics":
 		panic("a backend's bug")
 	case "hangs":
-		<-ctx.Done()
-		f.ended <- ctx.Err()
+		f.hang(ctx)
 		return ctx.Err()
 	case "fails":
 		return errors.New("a backend's failure")
+	case "slow":
+		time.Sleep(20 * time.Millisecond)
 	}
 	return nil
 }
@@ -48,18 +43,33 @@ func (f faulty) Versions(ctx context.Context, p rekisteri.Provider) (*rekisteri.
 	if err := f.fault(ctx, p); err != nil {
 		return nil, err
 	}
-	return &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}}}, nil
+	good := rekisteri.Version{Version: "1.0.0"}
+	switch p.Namespace {
+	case "nothing":
+		return nil, nil
+	case "empty":
+		return new(rekisteri.Listing), nil
+	case "nonsense":
+		return &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "../.."}, good, {Version: "latest"}, {Version: "1.0"}, {}}}, nil
+	}
+	return &rekisteri.Listing{Versions: []rekisteri.Version{good}}, nil
 }
 
 func (f faulty) Release(ctx context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
-	return nil, f.fault(ctx, p)
+	if err := f.fault(ctx, p); err != nil || p.Namespace == "nothing" {
+		return nil, err
+	}
+	return &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"}, Filename: "../../etc/passwd"}, {}}}, nil
 }
 
 // TestFaultyBackend costs only the requests that meet the fault, and tells the
 // backend when nobody waits any more.
 func TestFaultyBackend(t *testing.T) {
-	b := faulty{make(chan error, 1)}
-	reg := newRegistry(t, b)
+	ended := make(chan error, 1)
+	reg := newRegistry(t, faulty{func(ctx context.Context) {
+		<-ctx.Done()
+		ended <- ctx.Err()
+	}})
 	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		if d, err := time.ParseDuration(req.Header.Get("X-Deadline")); err == nil {
 			ctx, cancel := context.WithTimeout(req.Context(), d)
@@ -99,7 +109,7 @@ func TestFaultyBackend(t *testing.T) {
 	}
 	good("a failure")
 
-	if code, err := ask(t.Context(), "hangs", "50ms"); code != 504 || !errors.Is(<-b.ended, context.DeadlineExceeded) {
+	if code, err := ask(t.Context(), "hangs", "50ms"); code != 504 || !errors.Is(<-ended, context.DeadlineExceeded) {
 		t.Errorf("a deadline: %d, %v", code, err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -108,7 +118,7 @@ func TestFaultyBackend(t *testing.T) {
 		t.Errorf("a hang-up is answered with %d", code)
 	}
 	select {
-	case err := <-b.ended:
+	case err := <-ended:
 		if !errors.Is(err, context.Canceled) {
 			t.Errorf("after a hang-up: %v", err)
 		}
@@ -158,157 +168,60 @@ func TestSlowClients(t *testing.T) {
 	}
 }
 
+// TestStalledClient cuts off a client that reads no more of a zip, where the
+// server has a WriteTimeout, and not one that reads slowly.
+func TestStalledClient(t *testing.T) {
+	const size = 1 << 20
+	tr := newTree(t, "1.0.0")
+	const name = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+	tr[name] = strings.Repeat("\x00", size) + tr[name]
+	download := func(t *testing.T, wait time.Duration) (n int, took time.Duration) {
+		synctest.Test(t, func(t *testing.T) {
+			srv := &http.Server{Handler: newFSRegistry(t, tr.mapFS()), WriteTimeout: time.Minute}
+			client, conn := net.Pipe()
+			go srv.Serve(&pipeListener{conn: conn})
+			defer srv.Close()
+			begun := time.Now()
+			fmt.Fprintf(client, "GET /files/%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", name)
+			for part := make([]byte, 32<<10); ; {
+				m, err := client.Read(part)
+				n += m
+				if err != nil {
+					break
+				}
+				if n > size/2 {
+					time.Sleep(wait)
+				}
+			}
+			took = time.Since(begun)
+		})
+		return n, took
+	}
+	if n, took := download(t, 20*time.Second); n < size || took < 5*time.Minute {
+		t.Errorf("a slow client got %d bytes in %v", n, took)
+	}
+	if n, took := download(t, 2*time.Minute); n > size/2+128<<10 {
+		t.Errorf("a stalled client got %d bytes in %v", n, took)
+	}
+}
+
+// A pipeListener accepts one connection.
+type pipeListener struct{ conn net.Conn }
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	conn := l.conn
+	l.conn = nil
+	if conn == nil {
+		return nil, net.ErrClosed
+	}
+	return conn, nil
+}
+
+func (l *pipeListener) Close() error   { return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
 // openFiles returns the number of this process's open files, where it is told.
 func openFiles() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)
-}
-
-var soak = flag.Duration("soak", 3*time.Second, "how long TestSoak loads a changing tree")
-
-// TestSoak loads a registry with all kinds of requests while its tree changes,
-// breaks and is mended. What stands in the tree all the time is always served,
-// and what is served is whole.
-func TestSoak(t *testing.T) {
-
-	dir := t.TempDir()
-	tr := newTree(t, "1.0.0", "2.0.0")
-	for i := range 20 {
-		tr[fmt.Sprintf("acme/doc%d.json", i)] = documentOf("1.0.0", "2.0.0")
-	}
-	tr.write(t, dir)
-	backend := rekisteri.NewFSBackend(rootFS(t, dir), &rekisteri.FSOptions{Logger: silent, CacheBytes: 40 << 10}) // half of it
-	reg := rekisteri.New(backend, &rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{linkKey(1)}, LinkTTL: 4 * time.Second, PageBytes: 20 << 10})
-	srv := httptest.NewServer(reg)
-	defer srv.Close()
-	before := runtime.NumGoroutine()
-	end := time.Now().Add(*soak)
-	var requests, wrong atomic.Int64
-	complain := func(format string, args ...any) {
-		if wrong.Add(1) < 10 {
-			t.Errorf(format, args...)
-		}
-	}
-	var group sync.WaitGroup
-	worker := func(do func(r *rand.Rand)) {
-		group.Go(func() {
-			r := rand.New(rand.NewPCG(rand.Uint64(), 1))
-			for time.Now().Before(end) {
-				do(r)
-			}
-		})
-	}
-	ask := func(method, target string) (int, string) {
-		requests.Add(1)
-		req, err := http.NewRequest(method, srv.URL+target, nil)
-		if err != nil {
-			t.Error(err)
-			return 0, ""
-		}
-		resp, err := http.DefaultClient.Do(req)
-		if err != nil {
-			complain("%s %s: %v", method, target, err)
-			return 0, ""
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			complain("%s %s: %v", method, target, err)
-		}
-		return resp.StatusCode, string(b)
-	}
-
-	// What changes: a release comes and goes, documents are rewritten, broken
-	// and mended, and a root is never seen empty.
-	worker(func(r *rand.Rand) {
-		coming := newTree(t, "3.0.0")
-		delete(coming, "acme/key.asc")
-		coming.write(t, dir)
-		time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
-		os.RemoveAll(filepath.Join(dir, "acme/hello/3.0.0"))
-		time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
-	})
-	worker(func(r *rand.Rand) {
-		name := filepath.Join(dir, fmt.Sprintf("acme/doc%d.json", r.IntN(20)))
-		text := []string{"{", documentOf("1.0.0", "2.0.0"), documentOf("1.0.0", "2.0.0", "3.0.0"), documentOf("1.0.0", "2.0.0")[:200]}[r.IntN(4)]
-		os.WriteFile(name+".new", []byte(documentOf("1.0.0", "2.0.0")), 0o666)
-		os.Rename(name+".new", name) // a broken one that was dropped is not to be had: mend it first
-		time.Sleep(50 * time.Millisecond)
-		if r.IntN(2) == 0 {
-			os.WriteFile(filepath.Join(dir, "acme/broken.json"), []byte(text), 0o666)
-		}
-	})
-	// What is asked for.
-	for range 4 {
-		worker(func(r *rand.Rand) {
-			code, body := ask("GET", "/v1/providers/acme/hello/versions")
-			if code != 200 || !strings.Contains(body, `"1.0.0"`) || !strings.Contains(body, `"2.0.0"`) || !json.Valid([]byte(body)) {
-				complain("versions: %d %s", code, body)
-			}
-			code, body = ask("GET", fmt.Sprintf("/v1/providers/acme/doc%d/2.0.0/download/linux/amd64", r.IntN(20)))
-			if code != 200 || !strings.Contains(body, "https://h/f.zip") {
-				complain("a document's release: %d %s", code, body)
-			}
-			for version, must := range map[string]bool{"1.0.0": true, "2.0.0": true, "3.0.0": false} {
-				code, body = ask("GET", "/v1/providers/acme/hello/"+version+"/download/linux/amd64")
-				if code != 200 && (must || code != 404) {
-					complain("download of %s: %d", version, code)
-				}
-				if code != 200 {
-					continue
-				}
-				var doc struct {
-					URL    string `json:"download_url"`
-					SHASum string
-				}
-				json.Unmarshal([]byte(body), &doc)
-				base, _ := url.Parse("/v1/providers/acme/hello/" + version + "/download/linux/amd64")
-				link, err := base.Parse(doc.URL)
-				if err != nil {
-					complain("%v", err)
-					continue
-				}
-				code, body = ask("GET", link.String())
-				if code == 200 && fmt.Sprintf("%x", sha256.Sum256([]byte(body))) != doc.SHASum || must && code != 200 {
-					complain("zip of %s: %d, %d bytes", version, code, len(body))
-				}
-				if code, _ := ask("GET", link.Path); code != 403 {
-					complain("zip without its link: %d", code)
-				}
-			}
-		})
-	}
-	worker(func(r *rand.Rand) {
-		for target, want := range map[string]int{
-			fmt.Sprintf("/v1/providers/acme/no%d/versions", r.IntN(1e6)): 404, fmt.Sprintf("/v1/providers/no%d/x/versions", r.IntN(1e6)): 404,
-			"/v1/providers/..%2f/x/versions": 404, "/x": 404, "/.well-known/terraform.json": 200,
-		} {
-			if code, _ := ask("GET", target); code != want {
-				complain("GET %s = %d, want %d", target, code, want)
-			}
-		}
-		if code, _ := ask("POST", "/v1/providers/acme/hello/versions"); code != 405 {
-			complain("POST = %d", code)
-		}
-		ask("GET", "/v1/providers/acme/broken/versions")
-	})
-	worker(func(r *rand.Rand) { // hang-ups, and what is no HTTP
-		conn, err := net.Dial("tcp", strings.TrimPrefix(srv.URL, "http://"))
-		if err != nil {
-			return
-		}
-		defer conn.Close()
-		io.WriteString(conn, []string{"GET /v1/providers/acme/hello/versions HTTP/1.1\r\nHost: x\r\n\r\n", "GET / HTTP/1.1\r\nX: " + strings.Repeat("x", 2<<20), "\x00\x01", "GET /v1"}[r.IntN(4)])
-	})
-	group.Wait()
-	http.DefaultClient.CloseIdleConnections()
-	t.Logf("%d requests, %d wrong answers", requests.Load(), wrong.Load())
-	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > before+20; time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%d goroutines, and before %d", runtime.NumGoroutine(), before)
-		}
-	}
-	if n := rekisteri.Held(backend); n > 25 {
-		t.Errorf("%d providers are held", n)
-	}
 }

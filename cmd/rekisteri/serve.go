@@ -58,7 +58,8 @@ func (s *server) serve(ctx context.Context, ln net.Listener) error {
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
-		// A WriteTimeout would cut a large zip on its way to a slow client.
+		// Of an answer; the registry puts it off while a zip makes progress.
+		WriteTimeout: 2 * time.Minute,
 	}
 	failed := make(chan error, 1)
 	go func() {
