@@ -99,7 +99,7 @@ func exchangeHandler(t *testing.T, file string) http.Handler {
 	backend := rekisteri.NewFSBackend(sampleTree(), &rekisteri.FSOptions{Logger: quiet(t)})
 	switch file {
 	case "private.http": // alice may read demo
-		return rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), LinkKeys: [][32]byte{linkKey(1)},
+		return rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), LinkKeys: [][32]byte{linkKey(1), linkKey(2)},
 			Authorize: func(req *http.Request, p rekisteri.Provider) error {
 				switch {
 				case req.Header.Get("Authorization") != "Bearer alice":
@@ -115,10 +115,38 @@ func exchangeHandler(t *testing.T, file string) http.Handler {
 		mux.Handle("/tf/", http.StripPrefix("/tf", reg))
 		mux.Handle("/.well-known/terraform.json", reg.Discovery("/tf"))
 		return mux
+	case "absolute.http":
+		return rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), ExternalURL: "https://registry.test/tf/",
+			Services: map[string]any{"modules.v1": "https://modules.test/v1/"}})
 	case "failing.http":
 		return newRegistry(t, &fake{err: errors.New("the disk is on fire")})
+	case "hanging.http":
+		return newRegistry(t, &fake{err: context.DeadlineExceeded})
+	case "odd.http":
+		return newRegistry(t, oddBackend())
 	}
 	return newRegistry(t, backend)
+}
+
+// oddBackend says what clients choke on, beside what they do not.
+func oddBackend() *fake {
+	var versions []rekisteri.Version
+	for _, v := range []string{"1.10.0", "latest", "1.9.0", "1.0", "1.10.0-rc.1", "../..", "99999999999999999999.0.0", "1.9.0", "01.0.0", "1.0.0+b", ""} {
+		versions = append(versions, rekisteri.Version{Version: v})
+	}
+	versions[0].Protocols = []string{"5.0", "v6", "", "5.1-beta"}
+	versions[0].Platforms = []rekisteri.Platform{{OS: "linux", Arch: "amd64"}, {OS: "Linux", Arch: "amd64"}, {OS: "linux"}}
+	pkg := func(os, filename, url string) rekisteri.Package {
+		return rekisteri.Package{Platform: rekisteri.Platform{OS: os, Arch: "amd64"}, Filename: filename, URL: url,
+			SHASumsURL: "https://files.test/s", SHASumsSignatureURL: "https://files.test/s.sig",
+			SigningKeys: []rekisteri.SigningKey{{KeyID: "NONE", ASCIIArmor: "no key"}}}
+	}
+	return &fake{
+		listing: &rekisteri.Listing{Versions: versions, Warnings: []string{"use acme/bar"}},
+		release: &rekisteri.Release{Packages: []rekisteri.Package{
+			pkg("linux", "foo.zip", "https://files.test/foo.zip"), pkg("windows", "../foo.zip", "https://files.test/foo.zip"), pkg("darwin", "foo.zip", "file:///foo.zip"),
+		}},
+	}
 }
 
 // replay returns the exchanges in text with the answers that h gives.
