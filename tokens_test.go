@@ -90,6 +90,7 @@ func TestTokenFileErrors(t *testing.T) {
 		{"a pattern", tokenLine("x", "ac*"), "line 1: word 2 is neither"},
 		{"twice", good + "# \n" + good, "line 3: the token stands in a line before it"},
 		{"empty token", tokenLine("", "*"), "SHA-256 of an empty token"},
+		{"more than is read", good + strings.Repeat("# nothing\n", 110<<10), "larger than"},
 		{"line end for a token", tokenLine("\n", "*"), "SHA-256 of an empty token"},
 	} {
 		name := filepath.Join(t.TempDir(), "tokens")
