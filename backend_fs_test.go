@@ -957,6 +957,11 @@ func TestDocument(t *testing.T) {
 		{"a shasum that is long", version(`"1.0.0"`, platform(`,"shasum":"`+strings.Repeat("a", 66)+`"`)), "", "64 hexadecimal digits"},
 		{"a shasum that is no hex", version(`"1.0.0"`, platform(`,"shasum":"`+strings.Repeat("x", 64)+`"`)), "", "64 hexadecimal digits"},
 		{"no file name", version(`"1.0.0"`, platform(`,"filename":""`)), "", "file name"},
+		{"a file name with a space", version(`"1.0.0"`, platform(`,"filename":"a b.zip"`)), "", "file name"},
+		{"a file name with a wide space", version(`"1.0.0"`, platform(`,"filename":"a\u2003b.zip"`)), "", "file name"},
+		{"a file name with a control character", version(`"1.0.0"`, platform(`,"filename":"a\u007fb.zip"`)), "", "file name"},
+		{"a file name with a backslash", version(`"1.0.0"`, platform(`,"filename":"a\\b.zip"`)), "", "file name"},
+		{"a file name in another script", version(`"1.0.0"`, platform(`,"filename":"ä.zip"`)), "1.0.0 linux_amd64", ""},
 		{"no download URL", version(`"1.0.0"`, platform(`,"download_url":""`)), "", "the URL of the zip is missing"},
 		{"a scheme for SHA256SUMS", version(`"1.0.0"`, platform("")+","+platform(`,"os":"b","shasums_url":"s3://x"`)), "1.0.0 linux_amd64", "the URL of SHA256SUMS is not"},
 		{"another scheme", version(`"1.0.0"`, platform(`,"download_url":"file:///etc/passwd"`)), "", "not an http or https one"},
@@ -1023,7 +1028,7 @@ func TestInheritance(t *testing.T) {
 	doc := `{"warnings":["w"],"shasums_url":"doc","shasums_signature_url":"docsig",` + keys("") + `,"versions":[
 		{"version":"1.0.0","platforms":[` + platform("a", "") + `]},
 		{"version":"2.0.0","shasums_url":"ver",` + keys(`"key_id":"VER",`) + `,"platforms":[` + platform("a", "") + `,` +
-		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `]}]}`
+		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `,` + platform("d", `,"signing_keys":"x"`) + `,` + platform("e", `,"signing_keys":null`) + `]}]}`
 	b := newBackend(t, fstest.MapFS{"acme/hello.json": file(doc)})
 	got := ""
 	for _, version := range []string{"1.0.0", "2.0.0"} {
@@ -1039,7 +1044,7 @@ func TestInheritance(t *testing.T) {
 			got += "\n"
 		}
 	}
-	want := "1.0.0 a doc docsig 3C91E2DDC757EE2B\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n"
+	want := "1.0.0 a doc docsig 3C91E2DDC757EE2B\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n2.0.0 d ver docsig\n2.0.0 e ver docsig VER\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
@@ -1566,6 +1571,8 @@ func TestCheckFinds(t *testing.T) {
 		".: there is no provider in the tree":                                 {"README.md": ""},
 		"it is no metadata document":                                          {"acme/hello.json": `[]`},
 		"it holds no release":                                                 {"acme/hello.json": `{"Version":[]}`},
+		"it is null":                                                          {"acme/hello.json": `null`},
+		"it has two lists of versions":                                        {"acme/hello.json": `{"versions":[1 2],"versions":[]}`},
 		"its versions are no list":                                            {"acme/hello.json": `{"versions":null}`},
 		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},

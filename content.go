@@ -21,7 +21,8 @@ func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, conten
 
 // A contentWriter gives errors the registry's form. Where the server has a
 // write deadline, it puts that off while the response makes progress: a zip
-// takes as long as it takes.
+// takes as long as it takes. Progress is slow to see: a write that waits goes
+// on when a third of the connection's buffer is free, which may be a megabyte.
 type contentWriter struct {
 	http.ResponseWriter
 	refuse   func(code int)
@@ -31,7 +32,7 @@ type contentWriter struct {
 
 const (
 	writeChunk    = 64 << 10 // bytes
-	leastPatience = 30 * time.Second
+	leastPatience = 10 * time.Minute
 )
 
 // WriteHeader implements [http.ResponseWriter].

@@ -24,9 +24,9 @@ func Held(b *FSBackend) int {
 	return len(b.held)
 }
 
-// PageSize returns the size of the pages that are held.
-func PageSize(r *Registry) int64 {
+// Pages returns the number of the pages that are held, and their size.
+func Pages(r *Registry) (n int, size int64) {
 	r.pages.mu.Lock()
 	defer r.pages.mu.Unlock()
-	return r.pages.size
+	return len(r.pages.byKey), r.pages.size
 }

@@ -197,10 +197,10 @@ func TestStalledClient(t *testing.T) {
 		})
 		return n, took
 	}
-	if n, took := download(t, 20*time.Second); n < size || took < 5*time.Minute {
+	if n, took := download(t, 4*time.Minute); n < size || took < time.Hour {
 		t.Errorf("a slow client got %d bytes in %v", n, took)
 	}
-	if n, took := download(t, 2*time.Minute); n > size/2+128<<10 {
+	if n, took := download(t, 20*time.Minute); n > size/2+128<<10 {
 		t.Errorf("a stalled client got %d bytes in %v", n, took)
 	}
 }

@@ -145,12 +145,13 @@ type span struct {
 func parseDocument(name string, data []byte) (*parsed, error) {
 	index := &documentIndex{name: name, spans: make(map[string]span), seed: maphash.MakeSeed(), blocks: make(map[string]block)}
 	d := &parsed{listing: new(Listing), releases: make(map[string]*Release), size: int64(len(data)), index: index}
-	p := &documentParser{Scanner: *jsonscan.New(data), name: name, blocks: index.blocks, texts: make(map[string]string)}
-
+	p := newDocumentParser(name, data, index.blocks)
 	versions := *jsonscan.New([]byte("[]")) // read last: what they share may stand behind them
-	p.Object(func(member []byte) {
+	lists := 0
+	isObject := p.Object(func(member []byte) {
 		switch string(member) {
 		case "versions":
+			lists++
 			versions = p.Scanner
 			p.Raw()
 		case "warnings":
@@ -160,8 +161,13 @@ func parseDocument(name string, data []byte) (*parsed, error) {
 			p.shared(member, &index.shared)
 		}
 	})
-	if err := cmp.Or(p.End(), p.Mismatch()); err != nil {
+	switch err := cmp.Or(p.End(), p.Mismatch()); {
+	case err != nil:
 		return nil, err
+	case !isObject:
+		return nil, errors.New("it is null")
+	case lists > 1:
+		return nil, errors.New("it has two lists of versions")
 	}
 	p.Scanner = versions
 	if !p.Array(func(i int) {
@@ -241,6 +247,11 @@ type documentParser struct {
 	texts    map[string]string // names and URLs that stand in many places
 	urls     [2]string         // of SHA256SUMS and its signature, which were good: so do they
 	problems []Problem
+	told     map[Problem]bool // those in problems
+}
+
+func newDocumentParser(name string, data []byte, blocks map[string]block) *documentParser {
+	return &documentParser{Scanner: *jsonscan.New(data), name: name, blocks: blocks, texts: make(map[string]string), told: make(map[Problem]bool)}
 }
 
 // A block is what an armored key block turned out to be.
@@ -303,53 +314,59 @@ func (p *documentParser) shared(member []byte, v *shared) {
 	case "shasums_signature_url":
 		v.signatureURL = p.intern(p.Bytes())
 	case "signing_keys":
-		var keys []SigningKey
-		if p.Object(func(member []byte) {
-			if string(member) == "gpg_public_keys" {
-				keys = p.signingKeys()
-			}
-		}) && keys == nil {
-			keys = []SigningKey{}
+		v.keys = nil
+		if !p.Null() {
+			v.keys = p.signingKeys()
 		}
-		v.keys = keys
 	}
 }
 
-// signingKeys reads a list of keys, without those that clients cannot read: one
-// would keep them from the right one behind it.
-func (p *documentParser) signingKeys() (keys []SigningKey) {
-	p.Array(func(int) {
-		var key SigningKey
-		var armor []byte
-		p.Object(func(member []byte) {
-			switch string(member) {
-			case "key_id":
-				key.KeyID = p.intern(p.Bytes())
-			case "ascii_armor":
-				armor = p.Bytes()
-			case "trust_signature":
-				key.TrustSignature = p.intern(p.Bytes())
-			case "source":
-				key.Source = p.intern(p.Bytes())
-			case "source_url":
-				key.SourceURL = p.intern(p.Bytes())
-			}
-		})
-		b, ok := p.blocks[string(armor)]
-		if !ok {
-			b = readBlock(string(armor))
-			p.blocks[b.armor] = b
-			if b.err != nil {
-				p.leftOut(fmt.Sprintf("the signing key %q cannot be read: %v", key.KeyID, b.err),
-					"it is left out: clients would not look at the keys behind it", "export the key again, armored")
-			}
-		}
-		if b.err == nil {
-			key.KeyID, key.ASCIIArmor = cmp.Or(key.KeyID, b.id), b.armor
-			keys = append(keys, key)
+// signingKeys reads lists of keys, of which there is one kind. The result is
+// not nil.
+func (p *documentParser) signingKeys() []SigningKey {
+	keys := []SigningKey{}
+	p.Object(func(member []byte) {
+		if string(member) == "gpg_public_keys" {
+			keys = keys[:0]
+			p.Array(func(int) {
+				if key, ok := p.signingKey(); ok {
+					keys = append(keys, key)
+				}
+			})
 		}
 	})
 	return keys
+}
+
+// signingKey reads a key. It reports whether clients can: one that they cannot
+// read would keep them from the right one behind it.
+func (p *documentParser) signingKey() (key SigningKey, ok bool) {
+	var armor []byte
+	p.Object(func(member []byte) {
+		switch string(member) {
+		case "key_id":
+			key.KeyID = p.intern(p.Bytes())
+		case "ascii_armor":
+			armor = p.Bytes()
+		case "trust_signature":
+			key.TrustSignature = p.intern(p.Bytes())
+		case "source":
+			key.Source = p.intern(p.Bytes())
+		case "source_url":
+			key.SourceURL = p.intern(p.Bytes())
+		}
+	})
+	b, ok := p.blocks[string(armor)]
+	if !ok {
+		b = readBlock(string(armor))
+		p.blocks[b.armor] = b
+		if b.err != nil {
+			p.leftOut(fmt.Sprintf("the signing key %q cannot be read: %v", key.KeyID, b.err),
+				"it is left out: clients would not look at the keys behind it", "export the key again, armored")
+		}
+	}
+	key.KeyID, key.ASCIIArmor = cmp.Or(key.KeyID, b.id), b.armor
+	return key, b.err == nil
 }
 
 func readBlock(armor string) block {
@@ -437,7 +454,7 @@ func (b *FSBackend) readDropped(p Provider, index *documentIndex, at span) *Rele
 		return nil
 	}
 	// What is odd about it was reported when the document was read.
-	parser := &documentParser{Scanner: *jsonscan.New(data), name: index.name, blocks: index.blocks, texts: make(map[string]string)}
+	parser := newDocumentParser(index.name, data, index.blocks)
 	return parser.release(parser.version(), index.shared)
 }
 
@@ -460,7 +477,11 @@ func (b *FSBackend) readSpan(index *documentIndex, at span) ([]byte, bool) {
 }
 
 func (p *documentParser) leftOut(what, effect, fix string) {
-	p.problems = append(p.problems, Problem{Path: p.name, What: what, Effect: effect, Fix: fix})
+	problem := Problem{Path: p.name, What: what, Effect: effect, Fix: fix}
+	if !p.told[problem] {
+		p.told[problem] = true
+		p.problems = append(p.problems, problem)
+	}
 }
 
 // release returns the release that an entry describes.

@@ -19,7 +19,6 @@ import (
 	"sync"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"golang.org/x/mod/semver"
 
@@ -590,10 +589,7 @@ func (p *Package) check(held bool) error {
 	}
 	// The clients look for the name in SHA256SUMS, where white space ends it.
 	if p.Filename == "" || len(p.Filename) > 255 || strings.ContainsFunc(p.Filename, func(r rune) bool {
-		if r < utf8.RuneSelf {
-			return r <= ' ' || r == 0x7f || r == '/' || r == '\\'
-		}
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
+		return r == ' ' || r == '/' || r == '\\' || !unicode.IsPrint(r) // no other white space is printable
 	}) {
 		return fmt.Errorf("the file name %q is empty, too long, or has a character that none can have", p.Filename)
 	}

@@ -118,8 +118,8 @@ func TestPageCache(t *testing.T) {
 		if limit == 0 {
 			limit = 16 << 20
 		}
-		if size := rekisteri.PageSize(reg); size > max(limit, 0) || size == 0 && bytes >= 0 {
-			t.Errorf("PageBytes %d: %d bytes are held", bytes, size)
+		if n, size := rekisteri.Pages(reg); size > max(limit, 0) || int64(n)*600 > size || n == 0 && bytes >= 0 {
+			t.Errorf("PageBytes %d: %d pages of %d bytes are held", bytes, n, size)
 		}
 		// A copy that was edited is not the original.
 		g.listing = &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}, {Version: "2.0.0"}}}
@@ -147,7 +147,7 @@ func TestPageCacheHoldsNoValues(t *testing.T) {
 	case <-gone:
 	case <-t.Context().Done():
 	}
-	if rekisteri.PageSize(reg) == 0 {
+	if n, _ := rekisteri.Pages(reg); n != 1 {
 		t.Error("the page is not held")
 	}
 }

@@ -250,9 +250,10 @@ var ErrUnauthenticated = errors.New("unauthenticated")
 // A Registry is an [http.Handler] that answers the provider registry protocol.
 // It is made by [New].
 //
-// The WriteTimeout of an [http.Server] does not cut a file that is on its way:
-// it may take as long as each 64 KiB of it get through in that time, or in 30
-// seconds where that is longer.
+// The WriteTimeout of an [http.Server] does not cut a file that is on its way to
+// a client that takes some kilobytes of it a second. One that has stopped
+// reading is cut off after ten minutes, or after the WriteTimeout where that is
+// longer. Without a WriteTimeout nobody is.
 type Registry struct {
 	backend  Backend
 	opener   Opener // the backend too; nil: it holds no files

@@ -134,7 +134,7 @@ func oddBackend() *fake {
 	for _, v := range []string{"1.10.0", "latest", "1.9.0", "1.0", "1.10.0-rc.1", "../..", "99999999999999999999.0.0", "1.9.0", "01.0.0", "1.0.0+b", ""} {
 		versions = append(versions, rekisteri.Version{Version: v})
 	}
-	versions[0].Protocols = []string{"5.0", "v6", "", "5.1-beta"}
+	versions[0].Protocols = []string{"5.0", "v6", "", "5.1-beta", "5.1.0-beta", "5.1.0+b", "99999999999999999999.0"}
 	versions[0].Platforms = []rekisteri.Platform{{OS: "linux", Arch: "amd64"}, {OS: "Linux", Arch: "amd64"}, {OS: "linux"}}
 	pkg := func(os, filename, url string) rekisteri.Package {
 		return rekisteri.Package{Platform: rekisteri.Platform{OS: os, Arch: "amd64"}, Filename: filename, URL: url,

@@ -3,8 +3,8 @@
 // and without looking at it twice, which is several times as fast as
 // encoding/json; what is rare, such as an escape, is left to that.
 //
-// A text is valid, and means, what it is and means to encoding/json, but that
-// of members of one name the reader decides.
+// What was read without an error is valid, and means, what it is and means to
+// encoding/json. Of several members of one name the reader decides.
 package jsonscan
 
 import (
@@ -56,9 +56,9 @@ func (s *Scanner) Mismatch() error {
 }
 
 // Object reads an object. It calls member with the name of each, in lower case
-// since encoding/json takes any, to read the value; what member does not read
-// is skipped. The name is valid during the call. Object reports whether there
-// is an object; a null is none.
+// since encoding/json takes either, to read the value; what member does not
+// read is skipped. The name is valid during the call. Object reports whether
+// there is an object; a null is none.
 func (s *Scanner) Object(member func(name []byte)) bool {
 	if !s.open('{', "an object") {
 		return false
@@ -130,6 +130,15 @@ func (s *Scanner) Bytes() []byte {
 	return nil
 }
 
+// Null reads a null, and reports whether there is one.
+func (s *Scanner) Null() bool {
+	if s.peek() != 'n' {
+		return false
+	}
+	s.Skip()
+	return true
+}
+
 // Skip reads any value.
 func (s *Scanner) Skip() {
 	if raw := s.Raw(); s.err == nil {
@@ -137,8 +146,8 @@ func (s *Scanner) Skip() {
 	}
 }
 
-// Raw reads any value, and returns its text. Of an object or an array that ends
-// where its brackets match: it is not known to be valid.
+// Raw reads any value, and returns its text, which is not known to be valid: an
+// object or an array ends where its brackets match.
 func (s *Scanner) Raw() []byte {
 	c := s.peek()
 	start := s.at

@@ -36,7 +36,7 @@ func read(text string) (words []string, err error) {
 		case '"':
 			words = append(words, fmt.Sprintf("%q", s.Bytes()))
 		case 'n':
-			words = append(words, fmt.Sprint(s.Bytes() == nil)) // whoever asks, null is empty
+			words = append(words, fmt.Sprint(s.Null()))
 		default:
 			again := *s
 			s.Skip()
@@ -96,7 +96,7 @@ func TestRead(t *testing.T) {
 // TestMismatch asks for other kinds of values than there are: each is skipped,
 // and the first is told.
 func TestMismatch(t *testing.T) {
-	s := jsonscan.New([]byte(`{"object": [1], "array": {"a":"]"}, "bytes": 1.5, "null": null, "skipped": {"a": [null]}, "last": "x"}`))
+	s := jsonscan.New([]byte(`{"object": [1], "array": {"a":"]"}, "bytes": 1.5, "null": null, "empty": null, "skipped": {"a": [null]}, "last": "x"}`))
 	var last string
 	s.Object(func(name []byte) {
 		switch string(name) {
@@ -116,6 +116,13 @@ func TestMismatch(t *testing.T) {
 			}
 		case "null":
 			s.Object(func([]byte) { t.Error("a member") })
+			if s.Null() {
+				t.Error("two nulls")
+			}
+		case "empty":
+			if b := s.Bytes(); b != nil {
+				t.Errorf("%q", b)
+			}
 		case "last":
 			last = string(s.Bytes())
 		}
