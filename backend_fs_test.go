@@ -938,6 +938,8 @@ func TestDocument(t *testing.T) {
 		{"1.2", version(`"1.2"`, platform("")), "1.2.0 linux_amd64", ""},
 		{"v1.2.0", version(`"v1.2.0"`, platform("")), "1.2.0 linux_amd64", ""},
 		{"a duplicate", version(`"1.2"`, platform("")) + "," + version(`"v1.2.0"`, platform(`,"os":"darwin"`)), "1.2.0 linux_amd64", `"v1.2.0" stands there twice, as 1.2.0`},
+		{"another platform", version(`"1.0.0"`, platform("")) + "," + version(`"2.0.0"`, platform(`,"os":"darwin"`)), "1.0.0 linux_amd64, 2.0.0 darwin_amd64", ""},
+		{"members that stand there twice", `{"protocols":["x"],"platforms":[{}],` + version(`"1.0.0"`, platform(""))[1:], "1.0.0 linux_amd64", ""},
 		{"latest", version(`"latest"`, platform("")), "", `"latest" is not a semantic version`},
 		{"1.2.3.4", version(`"1.2.3.4"`, platform("")), "", `"1.2.3.4" is not`},
 		{"01.2.3", version(`"01.2.3"`, platform("")), "", `"01.2.3" is not`},
