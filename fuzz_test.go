@@ -19,6 +19,8 @@ import (
 	"testing/fstest"
 	"time"
 
+	"golang.org/x/mod/semver"
+
 	"github.com/rekisteri/rekisteri"
 )
 
@@ -111,6 +113,7 @@ func FuzzDocument(f *testing.F) {
 		if err := json.NewDecoder(resp.Body).Decode(&listing); err != nil || resp.StatusCode != 200 || len(listing.Versions) == 0 {
 			t.Fatalf("%s: %v, %+v", resp.Status, err, listing)
 		}
+		said := packagesOf(doc)
 		if _, err := dropping.Versions(t.Context(), acmeHello); err != nil {
 			t.Fatal(err)
 		}
@@ -130,6 +133,9 @@ func FuzzDocument(f *testing.F) {
 				if err := json.NewDecoder(resp.Body).Decode(&pkg); err != nil || resp.StatusCode != 200 {
 					t.Fatalf("%s %v: %s, %v", v.Version, on, resp.Status, err)
 				}
+				if said != nil && !said[[...]string{v.Version, pkg.OS, pkg.Arch, pkg.Filename, pkg.SHASum, pkg.URL}] {
+					t.Fatalf("%s %v: %+v, of which the document says nothing", v.Version, on, pkg)
+				}
 				if pkg.OS != on.OS || pkg.Arch != on.Arch || len(pkg.SHASum) != 64 || strings.ToLower(pkg.SHASum) != pkg.SHASum || pkg.Filename == "" || len(strings.Fields(pkg.Filename)) != 1 || pkg.URL == "" {
 					t.Fatalf("%s %v: %+v", v.Version, on, pkg)
 				}
@@ -141,6 +147,47 @@ func FuzzDocument(f *testing.F) {
 			}
 		}
 	})
+}
+
+// packagesOf returns the packages of a document, as encoding/json reads it, by
+// what is served of them. It returns nil where a name of a member stands there
+// in two spellings, of which encoding/json takes some.
+func packagesOf(doc string) map[[6]string]bool {
+	ambiguous := false
+	member := func(object any, name string) (found any) {
+		n := 0
+		members, _ := object.(map[string]any)
+		for spelled, value := range members {
+			if strings.ToLower(spelled) == name {
+				found = value
+				n++
+			}
+		}
+		ambiguous = ambiguous || n > 1
+		return found
+	}
+	text := func(object any, name string) string {
+		s, _ := member(object, name).(string)
+		return s
+	}
+	list := func(object any, name string) []any {
+		l, _ := member(object, name).([]any)
+		return l
+	}
+	var all any
+	json.Unmarshal([]byte(doc), &all)
+	packages := make(map[[6]string]bool)
+	for _, v := range list(all, "versions") {
+		version := "v" + strings.TrimPrefix(text(v, "version"), "v")
+		version = strings.TrimPrefix(semver.Canonical(version)+semver.Build(version), "v")
+		for _, p := range list(v, "platforms") {
+			packages[[...]string{version, text(p, "os"), text(p, "arch"), text(p, "filename"), strings.ToLower(text(p, "shasum")), text(p, "download_url")}] = true
+		}
+	}
+	if ambiguous {
+		return nil
+	}
+	return packages
 }
 
 // FuzzLinkQuery asks for a file with a query: none but one with the values
