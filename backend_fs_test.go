@@ -940,6 +940,7 @@ func TestDocument(t *testing.T) {
 		{"a duplicate", version(`"1.2"`, platform("")) + "," + version(`"v1.2.0"`, platform(`,"os":"darwin"`)), "1.2.0 linux_amd64", `"v1.2.0" stands there twice, as 1.2.0`},
 		{"another platform", version(`"1.0.0"`, platform("")) + "," + version(`"2.0.0"`, platform(`,"os":"darwin"`)), "1.0.0 linux_amd64, 2.0.0 darwin_amd64", ""},
 		{"members that stand there twice", `{"protocols":["x"],"platforms":[{}],` + version(`"1.0.0"`, platform(""))[1:], "1.0.0 linux_amd64", ""},
+		{"an entry without a version", version(`"1.0.0"`, platform("")) + `,{"platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", `"" is not a semantic version`},
 		{"latest", version(`"latest"`, platform("")), "", `"latest" is not a semantic version`},
 		{"1.2.3.4", version(`"1.2.3.4"`, platform("")), "", `"1.2.3.4" is not`},
 		{"01.2.3", version(`"01.2.3"`, platform("")), "", `"01.2.3" is not`},
@@ -1028,8 +1029,8 @@ func TestInheritance(t *testing.T) {
 		return `{"os":"` + os + `","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"` + strings.Repeat("0", 64) + `"` + more + `}`
 	}
 	doc := `{"warnings":["w"],"shasums_url":"doc","shasums_signature_url":"docsig",` + keys("") + `,"versions":[
-		{"version":"1.0.0","platforms":[` + platform("a", "") + `]},
-		{"version":"2.0.0","shasums_url":"ver",` + keys(`"key_id":"VER",`) + `,"platforms":[` + platform("a", "") + `,` +
+		{"version":"1.0.0","protocols":["5.0"],"platforms":[` + platform("a", "") + `]},
+		{"version":"2.0.0","protocols":["6.0"],"shasums_url":"ver",` + keys(`"key_id":"VER",`) + `,"platforms":[` + platform("a", "") + `,` +
 		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `,` + platform("d", `,"signing_keys":"x"`) + `,` + platform("e", `,"signing_keys":null`) + `]}]}`
 	b := newBackend(t, fstest.MapFS{"acme/hello.json": file(doc)})
 	got := ""
@@ -1039,14 +1040,14 @@ func TestInheritance(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, pkg := range rel.Packages {
-			got += fmt.Sprintf("%s %s %s %s", version, pkg.OS, pkg.SHASumsURL, pkg.SHASumsSignatureURL)
+			got += fmt.Sprintf("%s %v %s %s %s", version, rel.Protocols, pkg.OS, pkg.SHASumsURL, pkg.SHASumsSignatureURL)
 			for _, k := range pkg.SigningKeys {
 				got += " " + k.KeyID
 			}
 			got += "\n"
 		}
 	}
-	want := "1.0.0 a doc docsig 3C91E2DDC757EE2B\n2.0.0 a ver docsig VER\n2.0.0 b pkg docsig PKG\n2.0.0 c ver docsig\n2.0.0 d ver docsig\n2.0.0 e ver docsig VER\n"
+	want := "1.0.0 [5.0] a doc docsig 3C91E2DDC757EE2B\n2.0.0 [6.0] a ver docsig VER\n2.0.0 [6.0] b pkg docsig PKG\n2.0.0 [6.0] c ver docsig\n2.0.0 [6.0] d ver docsig\n2.0.0 [6.0] e ver docsig VER\n"
 	if got != want {
 		t.Errorf("got\n%swant\n%s", got, want)
 	}
@@ -1575,6 +1576,7 @@ func TestCheckFinds(t *testing.T) {
 		"it holds no release":                                                 {"acme/hello.json": `{"Version":[]}`},
 		"it is null":                                                          {"acme/hello.json": `null`},
 		"it has two lists of versions":                                        {"acme/hello.json": `{"versions":[1 2],"versions":[]}`},
+		"',' is missing at byte 15":                                           {"acme/hello.json": `{"versions":[1 2]}`},
 		"its versions are no list":                                            {"acme/hello.json": `{"versions":null}`},
 		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},

@@ -268,3 +268,29 @@ func TestLongLinkTTL(t *testing.T) {
 		t.Errorf("%d", got)
 	}
 }
+
+// A shortFS ends files before their size.
+type shortFS struct{ fs.FS }
+
+func (f shortFS) Open(name string) (fs.File, error) {
+	file, err := f.FS.Open(name)
+	if strings.HasSuffix(name, "_SHA256SUMS") {
+		file = shortFile{file, io.LimitReader(file, 130)}
+	}
+	return file, err
+}
+
+type shortFile struct {
+	fs.File
+	part io.Reader
+}
+
+func (f shortFile) Read(b []byte) (int, error) { return f.part.Read(b) }
+
+// TestShortFile takes no part of a file for the file.
+func TestShortFile(t *testing.T) {
+	b := newBackend(t, shortFS{newTree(t, "1.0.0").mapFS()})
+	if l, err := b.Versions(t.Context(), acmeHello); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
+		t.Errorf("of a part of SHA256SUMS, %+v is served; error %v", l, err)
+	}
+}
