@@ -950,6 +950,7 @@ func TestDocument(t *testing.T) {
 		{"null", "null", "", `"" is not a semantic version`},
 		{"a list", "[]", "", "version 1 of the list"},
 		{"a protocol that is a number", `{"version":"1.0.0","protocols":[5,"5.0","v6"],"platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", "does not parse"},
+		{"a protocol that does not parse, twice", `{"version":"1.0.0","protocols":["x","5.0","x"],"platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", `"x" does not parse`},
 		{"no protocols", `{"version":"1.0.0","platforms":[` + platform("") + `]}`, "1.0.0 linux_amd64", ""},
 		{"no platforms", `{"version":"1.0.0"}`, "", "version 1.0.0 has no platform"},
 		{"a platform that is null", version(`"1.0.0"`, "null,"+platform("")), "1.0.0 linux_amd64", "platform 1 of the list"},
@@ -1000,8 +1001,12 @@ func TestDocument(t *testing.T) {
 			if g := strings.Join(got, ", "); g != want {
 				t.Errorf("got %q, want %q", g, want)
 			}
-			if text := checkText(t, b, nil); test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
+			text := checkText(t, b, nil)
+			if test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
 				t.Errorf("Check says %s, want %q", text, test.problem)
+			}
+			if n := b.Health().Problems; n != strings.Count(text, "\n") {
+				t.Errorf("Health counts %d problems, Check says %s", n, text)
 			}
 		})
 	}
@@ -1029,9 +1034,9 @@ func TestInheritance(t *testing.T) {
 		return `{"os":"` + os + `","arch":"amd64","filename":"f.zip","download_url":"https://h/f.zip","shasum":"` + strings.Repeat("0", 64) + `"` + more + `}`
 	}
 	doc := `{"warnings":["w"],"shasums_url":"doc","shasums_signature_url":"docsig",` + keys("") + `,"versions":[
-		{"version":"1.0.0","protocols":["5.0"],"platforms":[` + platform("a", "") + `]},
 		{"version":"2.0.0","protocols":["6.0"],"shasums_url":"ver",` + keys(`"key_id":"VER",`) + `,"platforms":[` + platform("a", "") + `,` +
-		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `,` + platform("d", `,"signing_keys":"x"`) + `,` + platform("e", `,"signing_keys":null`) + `]}]}`
+		platform("b", `,"shasums_url":"pkg",`+keys(`"key_id":"PKG",`)) + `,` + platform("c", `,"signing_keys":{"gpg_public_keys":[]}`) + `,` + platform("d", `,"signing_keys":"x"`) + `,` + platform("e", `,"signing_keys":null`) + `]},
+		{"version":"1.0.0","protocols":["5.0"],"platforms":[` + platform("a", "") + `]}]}`
 	b := newBackend(t, fstest.MapFS{"acme/hello.json": file(doc)})
 	got := ""
 	for _, version := range []string{"1.0.0", "2.0.0"} {
@@ -1157,8 +1162,12 @@ func TestKeys(t *testing.T) {
 			if test.armor != "" && rel.Packages[0].SigningKeys[0].ASCIIArmor != gpg(test.armor) {
 				t.Errorf("the first key's armor is not that of %s", test.armor)
 			}
-			if text := checkText(t, b, nil); test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
+			text := checkText(t, b, nil)
+			if test.problem == "" && text != "" || !strings.Contains(text, test.problem) {
 				t.Errorf("Check says %s, want %q", text, test.problem)
+			}
+			if lines := slices.Sorted(strings.Lines(text)); len(slices.Compact(lines)) != strings.Count(text, "\n") {
+				t.Errorf("Check repeats itself: %s", text)
 			}
 		})
 	}

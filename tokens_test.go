@@ -71,6 +71,11 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%q for %s: %v, want %v", test.authorization, test.namespace, err, test.want)
 		}
 	}
+	for i := range 2000 { // among whose sums are some that begin as a known one does
+		if err := ask(f, fmt.Sprint("Bearer ", i), "acme"); !errors.Is(err, rekisteri.ErrUnauthenticated) {
+			t.Fatalf("token %d: %v", i, err)
+		}
+	}
 }
 
 func TestTokenFileErrors(t *testing.T) {
