@@ -234,10 +234,11 @@ func TestHeadersOfOthers(t *testing.T) {
 	req := httptest.NewRequest("GET", "/v1/providers/acme/hello/versions", nil)
 	req.Header.Set("Accept-Encoding", "gzip")
 	rec := httptest.NewRecorder()
-	rec.Header().Set("Vary", "Origin")
+	everyones := append(make([]string, 0, 2), "Origin") // as a middleware may have one for all requests
+	rec.Header()["Vary"] = everyones
 	reg.ServeHTTP(rec, req)
-	if vary := strings.Join(rec.Header().Values("Vary"), ", "); vary != "Origin, Accept-Encoding" {
-		t.Errorf("Vary: %s", vary)
+	if vary := strings.Join(rec.Header().Values("Vary"), ", "); vary != "Origin, Accept-Encoding" || everyones[:2][1] != "" {
+		t.Errorf("Vary: %s; everyone's: %q", vary, everyones[:2])
 	}
 	req.Header.Set("If-Match", `"other"`)
 	rec = httptest.NewRecorder()
