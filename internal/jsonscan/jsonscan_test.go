@@ -96,7 +96,7 @@ func TestRead(t *testing.T) {
 // TestMismatch asks for other kinds of values than there are: each is skipped,
 // and the first is told.
 func TestMismatch(t *testing.T) {
-	s := jsonscan.New([]byte(`{"object": [1], "array": {"a":"]"}, "bytes": 1.5, "null": null, "empty": null, "skipped": {"a": [null]}, "last": "x"}`))
+	s := jsonscan.New([]byte(`{"object": [1], "array": {"a":"]"}, "bytes": 1.5, "null": null, "empty": null, "skipped": [1, {"a": [null]}, "]"], "neither": {"a": "}"}, "last": "x"}`))
 	var last string
 	s.Object(func(name []byte) {
 		switch string(name) {
@@ -123,6 +123,8 @@ func TestMismatch(t *testing.T) {
 			if b := s.Bytes(); b != nil {
 				t.Errorf("%q", b)
 			}
+		case "skipped":
+			s.Array(func(int) {})
 		case "last":
 			last = string(s.Bytes())
 		}

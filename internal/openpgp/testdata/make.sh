@@ -82,6 +82,7 @@ at 20240601T000000 --armor --export extended@example.com >extended-for-ever.asc
 
 new revoked ed25519 sign,cert never
 sign revoked
+at 20240601T000000 --armor --export revoked@example.com >revoked-before.asc
 drive 20240301T000000 revoked revkey y 1 '' y save
 export_ revoked
 
