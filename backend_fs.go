@@ -57,7 +57,7 @@ type FSBackend struct {
 	looks chan struct{} // holds a token for each look that touches the file system
 	tree  treeDirs
 
-	mu      sync.Mutex
+	mu      sync.RWMutex
 	held    map[Provider]*holding
 	recent  list.List                   // of *holding with a content, the last that was asked for first
 	size    int64                       // bytes that are held
@@ -211,8 +211,8 @@ type Health struct {
 
 // Health returns what the last looks have found. It looks at nothing itself.
 func (b *FSBackend) Health() Health {
-	b.mu.Lock()
-	defer b.mu.Unlock()
+	b.mu.RLock()
+	defer b.mu.RUnlock()
 	return b.health
 }
 
@@ -260,6 +260,9 @@ type content struct {
 // that is due.
 func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	now := time.Now()
+	if c := b.resting(p, now); c != nil {
+		return c, c.err
+	}
 	b.mu.Lock()
 	h := b.held[p]
 	if h == nil {
@@ -311,6 +314,25 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 		return nil, ctx.Err()
 	}
 	return nil, fmt.Errorf("the file system has not answered for %v: %w", wait, context.DeadlineExceeded)
+}
+
+// resting returns what is held of a provider at which no look is due or in
+// flight. So it is for nearly every request, and those don't wait for each
+// other.
+func (b *FSBackend) resting(p Provider, now time.Time) *content {
+	b.mu.RLock()
+	h := b.held[p]
+	if h == nil || h.content == nil || h.looking != nil || !now.Before(h.next) {
+		b.mu.RUnlock()
+		return nil
+	}
+	c, e, last := h.content, h.element, h.element == b.recent.Front()
+	b.mu.RUnlock()
+	if !last && b.mu.TryLock() { // if not, the order is still about right
+		b.recent.MoveToFront(e)
+		b.mu.Unlock()
+	}
+	return c
 }
 
 // look reads what has changed of a provider and puts it in the place of what

@@ -403,9 +403,9 @@ func (c *content) index() *documentIndex {
 // no more than the part of the document that describes it. It returns nil
 // where that is not to be had at once: the document is then read as a whole.
 func (b *FSBackend) dropped(ctx context.Context, p Provider, version string) *Release {
-	b.mu.Lock()
+	b.mu.RLock()
 	index := b.indexes[p]
-	b.mu.Unlock()
+	b.mu.RUnlock()
 	if index == nil {
 		return nil
 	}

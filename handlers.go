@@ -562,11 +562,11 @@ func validVersion(s string) bool {
 	if full := semver.Canonical(v); full != v && (full == "" || full+semver.Build(v) != v) {
 		return false
 	}
-	core, _, _ := strings.Cut(s, "+")
-	core, _, _ = strings.Cut(core, "-")
-	if len(core) < len("18446744073709551615") { // no number can overflow
+	if len(s) < len("18446744073709551615") { // no number can overflow
 		return true
 	}
+	core, _, _ := strings.Cut(s, "+")
+	core, _, _ = strings.Cut(core, "-")
 	for n := range strings.SplitSeq(core, ".") {
 		if _, err := strconv.ParseUint(n, 10, 64); err != nil {
 			return false

@@ -122,7 +122,7 @@ type pageKey struct {
 type pageCache struct {
 	limit int64 // bytes
 
-	mu     sync.Mutex
+	mu     sync.RWMutex
 	size   int64
 	recent list.List // of *cachedPage, the last that was asked for first
 	byKey  map[pageKey]*list.Element
@@ -153,13 +153,17 @@ func (c *cachedPage) size() int64 { return c.page.size() + overhead }
 // get returns the page that answers key, and whether it was made of the same
 // source.
 func (c *pageCache) get(key pageKey, from source) (held *page, same bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+	c.mu.RLock()
 	e := c.byKey[key]
+	last := e == c.recent.Front()
+	c.mu.RUnlock()
 	if e == nil {
 		return nil, false
 	}
-	c.recent.MoveToFront(e)
+	if !last && c.mu.TryLock() { // if not, the order is still about right
+		c.recent.MoveToFront(e)
+		c.mu.Unlock()
+	}
 	entry := e.Value.(*cachedPage)
 	return entry.page, entry.from == from
 }
