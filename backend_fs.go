@@ -125,12 +125,15 @@ func (b *FSBackend) Versions(ctx context.Context, p Provider) (*Listing, error) 
 
 // Release implements [Backend].
 func (b *FSBackend) Release(ctx context.Context, p Provider, version string) (*Release, error) {
-	if rel := b.dropped(ctx, p, version); rel != nil {
-		return rel, nil
-	}
-	c, err := b.content(ctx, p)
-	if err != nil {
-		return nil, err
+	c := b.resting(p, time.Now())
+	if c == nil {
+		if rel := b.dropped(ctx, p, version); rel != nil {
+			return rel, nil
+		}
+		var err error
+		if c, err = b.content(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	if rel, ok := c.releases[version]; ok {
 		return rel, nil
