@@ -45,28 +45,7 @@ func TestAccessLog(t *testing.T) {
 	writeFile(t, tokens, fmt.Sprintf("%x demo\n", sha256.Sum256([]byte(token))))
 	s := start(t, "-access-log", "-prefix", "/tf", "-tokens", tokens)
 	root := strings.TrimSuffix(s.url, "/tf")
-	ask := func(method, url, token string) (int64, string) {
-		t.Helper()
-		req, err := http.NewRequest(method, url, nil)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if token != "" {
-			req.Header.Set("Authorization", "Bearer "+token)
-		}
-		req.Header.Set("Accept-Encoding", "identity")
-		resp, err := httpClient().Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return int64(len(b)), string(b)
-	}
-	_, doc := ask("GET", s.url+"/v1/providers/demo/hello/1.0.0/download/linux/amd64", token)
+	_, doc := ask(t, "GET", s.url+"/v1/providers/demo/hello/1.0.0/download/linux/amd64", token)
 	var pkg struct {
 		DownloadURL string `json:"download_url"`
 	}
@@ -98,8 +77,8 @@ func TestAccessLog(t *testing.T) {
 		{"GET", "/tf", "", `method=GET route=other path=/tf status=404 bytes=%d reason=`},
 		{"GET", "/%0Amsg=request", "", `method=GET route=other path="/\nmsg=request" status=404 bytes=%d reason=`},
 	} {
-		n, _ := ask(test.method, root+test.path, test.token)
-		want := fmt.Sprintf(test.want, n)
+		_, body := ask(t, test.method, root+test.path, test.token)
+		want := fmt.Sprintf(test.want, len(body))
 		// The line is written when the client has its answer already.
 		within(t, 5*time.Second, func() bool { return len(accessLines(t, s.stderr.String())) > seen })
 		lines := accessLines(t, s.stderr.String())

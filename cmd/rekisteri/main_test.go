@@ -95,7 +95,22 @@ func freeAddr(t *testing.T) string {
 
 func fetch(t *testing.T, url string) (int, string) {
 	t.Helper()
-	resp, err := httpClient().Get(url)
+	return ask(t, "GET", url, "")
+}
+
+// ask asks with a token, unless that is empty, and takes the answer as it is
+// sent.
+func ask(t *testing.T, method, url, token string) (int, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if token != "" {
+		req.Header.Set("Authorization", "Bearer "+token)
+	}
+	req.Header.Set("Accept-Encoding", "identity")
+	resp, err := httpClient().Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
