@@ -446,7 +446,7 @@ func TestPackageURLs(t *testing.T) {
 			t.Errorf("packages are sent: %v", got.Packages)
 		}
 	}
-	for _, bad := range []string{"h.example", "/tf", "ftp://h.example", "https://", "https://h/?tenant=1", "https://h/#x", "::"} {
+	for _, bad := range []string{"h.example", "/tf", "ftp://h.example", "https://", "https://h/?tenant=1", "https://h/#x", "::", `https://h"/`} {
 		func() {
 			defer func() {
 				if recover() == nil {

@@ -158,18 +158,37 @@ func BenchmarkInProcess(b *testing.B) {
 	}
 }
 
-// BenchmarkFirstDownload makes a document with signed links for each of many
-// packages, of which none is held.
+// BenchmarkFirstDownload makes documents with signed links, each for the first
+// time: there are many times as many packages as pages are held.
 func BenchmarkFirstDownload(b *testing.B) {
-	tr := newTree(b, "1.0.0")
-	backend := rekisteri.NewFSBackend(tr.mapFS(), &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
-	reg := rekisteri.New(backend, &rekisteri.Options{Logger: slog.New(slog.DiscardHandler), LinkKeys: [][32]byte{linkKey(1)}, PageBytes: -1})
-	req := route{target: download100}.request()
+	const releases = 400
+	tr := newTree(b)
+	var requests []*http.Request
+	for i := range releases {
+		var platforms []string
+		for j := range 14 {
+			on := benchPlatform(j)
+			platforms = append(platforms, on.String())
+			requests = append(requests, route{target: fmt.Sprintf("/v1/providers/acme/hello/%s/download/%s/%s", benchVersion(i), on.OS, on.Arch)}.request())
+		}
+		tr.addRelease(b, "acme/hello/"+benchVersion(i), benchVersion(i), platforms...)
+	}
+	fsys := tr.mapFS()
+	for _, f := range fsys {
+		f.ModTime = time.Now().Add(-time.Hour)
+	}
+	silent := slog.New(slog.DiscardHandler)
+	reg := rekisteri.New(rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: silent}),
+		&rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{linkKey(1)}, PageBytes: 1 << 20})
 	w := &nowhere{header: make(http.Header)}
+	reg.ServeHTTP(w, requests[0]) // the provider is held then
 	b.ReportAllocs()
-	for b.Loop() {
+	for i := 0; b.Loop(); i++ {
 		clear(w.header)
-		reg.ServeHTTP(w, req)
+		reg.ServeHTTP(w, requests[i%len(requests)])
+		if w.code != http.StatusOK {
+			b.Fatal(w.code)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package rekisteri_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -188,6 +190,78 @@ func packagesOf(doc string) map[[6]string]bool {
 		return nil
 	}
 	return packages
+}
+
+// FuzzPackage serves packages of odd texts: their document is what
+// encoding/json makes of them, and has another ETag where it has other bytes.
+func FuzzPackage(f *testing.F) {
+	f.Add("foo.zip", "https://files.test/foo.zip?a=1&b=<2>", "3C91E2DDC757EE2B", "\nmDMEZ\n", "Acme")
+	f.Add("\u00fc.zip", "../f\\o.zip", "\x7f\x00", "\u2028\xff\t\r\n", "Söhne & <Töchter>")
+	f.Add("f\".zip", "\u2028\xff", "\"", "\\", "/")
+	f.Add("a b", "ftp://files.test", "", "", "")
+	f.Fuzz(func(t *testing.T, filename, u, id, armor, source string) {
+		backend := new(fake)
+		reg := rekisteri.New(backend, &rekisteri.Options{Logger: silent})
+		bodies := make(map[string]string) // by ETag
+		keys := []rekisteri.SigningKey{{ASCIIArmor: "no key"}}
+		for range 3 { // with one key more each
+			backend.release = &rekisteri.Release{Protocols: []string{"5.0", "6.1"}, Packages: []rekisteri.Package{{
+				Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"}, Filename: filename, URL: u, SHASumsURL: u, SHASumsSignatureURL: "s", SigningKeys: slices.Clone(keys)}}}
+			resp := get(reg, "GET", "/v1/providers/acme/foo/1.0.0/download/linux/amd64")
+			if resp.StatusCode != http.StatusOK {
+				return // what clients choke on is others' to test
+			}
+			got, want := body(t, resp), packageText(t, backend.release, len(keys)-1)
+			if got != want {
+				t.Fatalf("got\n%s\nwant\n%s", got, want)
+			}
+			etag := resp.Header.Get("ETag")
+			if other, ok := bodies[etag]; ok && other != got {
+				t.Fatalf("one ETag for\n%s\nand\n%s", other, got)
+			}
+			bodies[etag] = got
+			keys = append(keys, rekisteri.SigningKey{KeyID: id, ASCIIArmor: "-----BEGIN PGP PUBLIC KEY BLOCK-----" + armor, Source: source, SourceURL: u})
+			id, source = source, id
+		}
+	})
+}
+
+// packageText returns the document of a release's package as encoding/json
+// writes it, with the last n of its keys.
+func packageText(t *testing.T, rel *rekisteri.Release, n int) string {
+	type key struct {
+		KeyID          string `json:"key_id"`
+		ASCIIArmor     string `json:"ascii_armor"`
+		TrustSignature string `json:"trust_signature"`
+		Source         string `json:"source"`
+		SourceURL      string `json:"source_url"`
+	}
+	pkg := rel.Packages[0]
+	doc := struct {
+		Protocols []string `json:"protocols"`
+		OS        string   `json:"os"`
+		Arch      string   `json:"arch"`
+		Filename  string   `json:"filename"`
+		URL       string   `json:"download_url"`
+		Sums      string   `json:"shasums_url"`
+		Signature string   `json:"shasums_signature_url"`
+		SHASum    string   `json:"shasum"`
+		Keys      struct {
+			GPG []key `json:"gpg_public_keys"`
+		} `json:"signing_keys"`
+	}{rel.Protocols, pkg.OS, pkg.Arch, pkg.Filename, pkg.URL, pkg.SHASumsURL, pkg.SHASumsSignatureURL, fmt.Sprintf("%x", pkg.SHA256), struct {
+		GPG []key `json:"gpg_public_keys"`
+	}{[]key{}}}
+	for _, k := range pkg.SigningKeys[len(pkg.SigningKeys)-n:] {
+		doc.Keys.GPG = append(doc.Keys.GPG, key(k))
+	}
+	var text bytes.Buffer
+	enc := json.NewEncoder(&text)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(doc); err != nil {
+		t.Fatal(err)
+	}
+	return text.String()
 }
 
 // FuzzLinkQuery asks for a file with a query: none but one with the values

@@ -246,12 +246,6 @@ func digestOf(f io.ReadSeeker) (*[sha256.Size]byte, error) {
 	return (*[sha256.Size]byte)(h.Sum(nil)), nil
 }
 
-// filesOf returns the URL of the files of a release that the backend holds, as
-// the document of a package refers to it.
-func (r *Registry) filesOf(p Provider, version string) string {
-	return r.filesURL + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type) + "/" + url.PathEscape(version) + "/"
-}
-
 // release returns what the backend holds of a release.
 func (r *Registry) release(ctx context.Context, p Provider, version string) (*Release, error) {
 	rel, err := r.backend.Release(ctx, p, version)
@@ -321,8 +315,9 @@ func errorPage(code int) *representation {
 	return &page
 }
 
-// The documents of the protocol. A list is never null in them: clients differ
-// in what they make of that.
+// The documents of the protocol, but for a package's, which packageDocument
+// writes. A list is never null in them: clients differ in what they make of
+// that.
 type (
 	listingJSON struct {
 		Versions []versionJSON `json:"versions"`
@@ -336,20 +331,6 @@ type (
 	platformJSON struct {
 		OS   string `json:"os"`
 		Arch string `json:"arch"`
-	}
-	packageJSON struct {
-		Protocols           []string        `json:"protocols"`
-		OS                  string          `json:"os"`
-		Arch                string          `json:"arch"`
-		Filename            string          `json:"filename"`
-		DownloadURL         string          `json:"download_url"`
-		SHASumsURL          string          `json:"shasums_url"`
-		SHASumsSignatureURL string          `json:"shasums_signature_url"`
-		SHASum              string          `json:"shasum"`
-		SigningKeys         signingKeysJSON `json:"signing_keys"`
-	}
-	signingKeysJSON struct {
-		GPGPublicKeys []signingKeyJSON `json:"gpg_public_keys"`
 	}
 	signingKeyJSON struct {
 		KeyID          string `json:"key_id"`
@@ -396,8 +377,10 @@ func (r *Registry) listingDocument(p Provider, l *Listing) (*listingJSON, error)
 }
 
 // packageDocument returns the document of a release's package for a platform,
-// with links that expire at a time, in seconds of Unix time.
-func (r *Registry) packageDocument(p Provider, version string, rel *Release, on Platform, expires int64) (*packageJSON, error) {
+// with links that expire at a time, in seconds of Unix time. It is written by
+// hand: encoding/json, and the strings that it needs, make the answer take half
+// as long again.
+func (r *Registry) packageDocument(p Provider, version string, rel *Release, on Platform, expires int64) (*page, error) {
 	i := slices.IndexFunc(rel.Packages, func(pkg Package) bool { return pkg.Platform == on })
 	if i < 0 {
 		return nil, notFound("the release has no package for " + on.String())
@@ -407,39 +390,52 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 		r.leftOut(p, version, err.Error(), "platform", pkg.Platform.String())
 		return nil, notFound("the package cannot be served")
 	}
-	keys := make([]signingKeyJSON, 0, len(pkg.SigningKeys))
-	for _, key := range pkg.SigningKeys {
-		if !strings.HasPrefix(strings.TrimSpace(key.ASCIIArmor), armorHeader) {
-			r.leftOut(p, version, "the signing key is not an armored public key block", "key", key.KeyID)
-			continue
-		}
-		keys = append(keys, signingKeyJSON(key))
-	}
 	signature := release.SignatureName(p.Type, version)
-	files := r.filesOf(p, version)
-	held := func(u, name string) string {
-		if u != "" {
-			return u
+	sums := strings.TrimSuffix(signature, ".sig")
+
+	b := make([]byte, 0, 4<<10) // on the stack
+	b = append(b, `{"protocols":[`...)
+	for i, protocol := range r.protocols(p, version, rel.Protocols) {
+		if i > 0 {
+			b = append(b, ',')
 		}
-		b := make([]byte, 0, 256) // on the stack
-		b = append(b, files...)
-		b = append(b, url.PathEscape(name)...)
-		if r.links != nil {
-			b = r.links.appendQuery(b, p, version, name, expires)
-		}
-		return string(b)
+		b = appendString(b, protocol)
 	}
-	return &packageJSON{
-		Protocols:           r.protocols(p, version, rel.Protocols),
-		OS:                  pkg.OS,
-		Arch:                pkg.Arch,
-		Filename:            pkg.Filename,
-		DownloadURL:         held(pkg.URL, pkg.Filename),
-		SHASumsURL:          held(pkg.SHASumsURL, strings.TrimSuffix(signature, ".sig")),
-		SHASumsSignatureURL: held(pkg.SHASumsSignatureURL, signature),
-		SHASum:              hex.EncodeToString(pkg.SHA256[:]),
-		SigningKeys:         signingKeysJSON{keys},
-	}, nil
+	b = append(b, `],"os":`...)
+	b = appendString(b, pkg.OS)
+	b = append(b, `,"arch":`...)
+	b = appendString(b, pkg.Arch)
+	b = append(b, `,"filename":`...)
+	b = appendString(b, pkg.Filename)
+	b = append(b, `,"download_url":`...)
+	b = r.appendURL(b, pkg.URL, p, version, pkg.Filename, expires)
+	b = append(b, `,"shasums_url":`...)
+	b = r.appendURL(b, pkg.SHASumsURL, p, version, sums, expires)
+	b = append(b, `,"shasums_signature_url":`...)
+	b = r.appendURL(b, pkg.SHASumsSignatureURL, p, version, signature, expires)
+	b = append(b, `,"shasum":"`...)
+	b = hex.AppendEncode(b, pkg.SHA256[:])
+	b = append(b, `","signing_keys":{"gpg_public_keys":[`...)
+	return r.pages.endWithKeys(b, r.signingKeys(p, version, pkg.SigningKeys), "]}}\n")
+}
+
+// appendURL appends u as a JSON string. An empty one is that of a file of a
+// release that the backend holds, as the document of a package refers to it.
+func (r *Registry) appendURL(b []byte, u string, p Provider, version, name string, expires int64) []byte {
+	if u != "" {
+		return appendString(b, u)
+	}
+	b = append(b, '"') // and nothing in it has to be escaped for JSON
+	b = append(b, r.filesURL...)
+	for _, dir := range [...]string{p.Namespace, p.Type, version} {
+		b = append(b, url.PathEscape(dir)...)
+		b = append(b, '/')
+	}
+	b = append(b, url.PathEscape(name)...)
+	if r.links != nil {
+		b = r.links.appendQuery(b, p, version, name, expires)
+	}
+	return append(b, '"')
 }
 
 // protocols returns those of the protocol versions that a client can parse. One
@@ -448,16 +444,33 @@ func (r *Registry) protocols(p Provider, version string, all []string) []string 
 	if all == nil {
 		return []string{}
 	}
-	bad := func(s string) bool { return !validProtocol(s) }
+	return without(all, func(s string) bool { return !validProtocol(s) }, func(s string) {
+		r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
+	})
+}
+
+// signingKeys returns those of a package's keys that are keys. Another would
+// keep a client from those behind it.
+func (r *Registry) signingKeys(p Provider, version string, all []SigningKey) []SigningKey {
+	return without(all, func(key SigningKey) bool { return !strings.HasPrefix(strings.TrimSpace(key.ASCIIArmor), armorHeader) }, func(key SigningKey) {
+		r.leftOut(p, version, "the signing key is not an armored public key block", "key", key.KeyID)
+	})
+}
+
+// without returns all that are not bad, and calls report for those that are.
+func without[T any](all []T, bad func(T) bool, report func(T)) []T {
 	if !slices.ContainsFunc(all, bad) {
 		return all
 	}
-	for _, s := range all {
-		if bad(s) {
-			r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
+	good := make([]T, 0, len(all)) // and not nil, which is a null in a document
+	for _, v := range all {
+		if bad(v) {
+			report(v)
+		} else {
+			good = append(good, v)
 		}
 	}
-	return slices.DeleteFunc(slices.Clone(all), bad)
+	return good
 }
 
 // leftOut logs that something a backend has returned is not sent, once an hour.

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 	"weak"
 )
 
@@ -39,20 +40,43 @@ func (r *representation) etag() []string   { return r.headers[0:1:1] }
 func (r *representation) length() []string { return r.headers[1:2:2] }
 
 // encodePage encodes a document.
-func encodePage(v any) (*page, error) {
-	var buf bytes.Buffer // which grows once, to what it needs: the encoder writes once
-	enc := json.NewEncoder(&buf)
-	enc.SetEscapeHTML(false) // the addresses in it stay legible
-	if err := enc.Encode(v); err != nil {
+func encodePage(document any) (*page, error) {
+	body, err := encode(document)
+	if err != nil {
 		return nil, err
 	}
-	body := buf.Bytes()
-	sum := sha256.Sum256(body)
+	return newPage(body, sha256.Sum256(body)), nil
+}
+
+// newPage returns the page of a body. Another body has another sum.
+func newPage(body []byte, sum [sha256.Size]byte) *page {
 	etag := make([]byte, 0, 34)
 	etag = append(etag, '"')
 	etag = hex.AppendEncode(etag, sum[:16])
 	etag = append(etag, '"')
-	return &page{plain: newRepresentation(body, string(etag))}, nil
+	return &page{plain: newRepresentation(body, string(etag))}
+}
+
+// encode encodes a value as JSON, with a line end behind it.
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer // which grows once, to what it needs: the encoder writes once
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false) // the addresses in it stay legible
+	err := enc.Encode(v)
+	return buf.Bytes(), err
+}
+
+// appendString appends s as encode would.
+func appendString(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
+			text, _ := encode(s) // there is no string that it cannot encode
+			return append(b, bytes.TrimSuffix(text, []byte("\n"))...)
+		}
+	}
+	b = append(b, '"')
+	b = append(b, s...)
+	return append(b, '"')
 }
 
 func (p *page) size() int64 {
@@ -127,6 +151,9 @@ type pageCache struct {
 	recent list.List // of *cachedPage, the last that was asked for first
 	byKey  map[pageKey]*list.Element
 
+	keys     map[SigningKey]*encodedKey
+	keysSize int64 // bytes
+
 	zip sync.Mutex // guards the writer, of which one is enough: it has a megabyte
 	gz  *gzip.Writer
 }
@@ -168,20 +195,15 @@ func (c *pageCache) get(key pageKey, from source) (held *page, same bool) {
 	return entry.page, entry.from == from
 }
 
-// replace puts the page of a document in the place of held, unless its bytes
-// are the same.
-func (c *pageCache) replace(held *page, key pageKey, from source, document any) (*page, error) {
-	p, err := encodePage(document)
-	if err != nil {
-		return nil, err
-	}
+// replace puts a new page in the place of held, unless its bytes are the same.
+func (c *pageCache) replace(held *page, key pageKey, from source, p *page) *page {
 	if held != nil && bytes.Equal(held.plain.body, p.plain.body) {
 		p = held
 	} else if key.version == "" {
 		c.compress(p)
 	}
 	c.put(&cachedPage{key, from, p})
-	return p, nil
+	return p
 }
 
 func (c *pageCache) put(entry *cachedPage) {
@@ -195,7 +217,7 @@ func (c *pageCache) put(entry *cachedPage) {
 	}
 	c.byKey[entry.key] = c.recent.PushFront(entry)
 	c.size += entry.size()
-	for c.size > c.limit {
+	for c.size+c.keysSize > c.limit {
 		c.remove(c.recent.Back())
 	}
 }
@@ -204,6 +226,64 @@ func (c *pageCache) remove(e *list.Element) {
 	entry := c.recent.Remove(e).(*cachedPage)
 	delete(c.byKey, entry.key)
 	c.size -= entry.size()
+}
+
+// An encodedKey is a signing key as documents have it. There are few keys, and
+// they are the most of many documents: none is encoded or digested for each.
+type encodedKey struct {
+	text []byte
+	sum  [sha256.Size]byte
+}
+
+// size is about what a key takes: its text is in the map's key as well.
+func (k *encodedKey) size() int64 { return int64(2 * len(k.text)) }
+
+// endWithKeys returns the page of a document that lacks nothing but a list of
+// keys and what is behind that.
+func (c *pageCache) endWithKeys(document []byte, keys []SigningKey, end string) (*page, error) {
+	body, sum := document, sha256.Sum256(document)
+	for i, key := range keys {
+		encoded, err := c.encodeKey(key)
+		if err != nil {
+			return nil, err
+		}
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = append(body, encoded.text...)
+		sum = sha256.Sum256(append(sum[:], encoded.sum[:]...))
+	}
+	body = append(body, end...)
+	return newPage(bytes.Clone(body), sum), nil
+}
+
+// encodeKey returns a key encoded. A sixteenth of the room is for those that
+// are held; where it is not enough, all of them are dropped.
+func (c *pageCache) encodeKey(key SigningKey) (*encodedKey, error) {
+	c.mu.RLock()
+	held := c.keys[key]
+	c.mu.RUnlock()
+	if held != nil {
+		return held, nil
+	}
+	text, err := encode(signingKeyJSON(key))
+	if err != nil {
+		return nil, err
+	}
+	text = bytes.TrimSuffix(text, []byte("\n"))
+	encoded := &encodedKey{text, sha256.Sum256(text)}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if room := c.limit / 16; encoded.size() <= room && c.keys[key] == nil {
+		if c.keysSize+encoded.size() > room {
+			clear(c.keys)
+			c.keysSize = 0
+		}
+		c.keys[key] = encoded
+		c.keysSize += encoded.size()
+	}
+	return encoded, nil
 }
 
 // compress adds the gzip representation to a new page, where it is smaller.
@@ -236,7 +316,11 @@ func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.replace(held, key, from, doc)
+	made, err := encodePage(doc)
+	if err != nil {
+		return nil, err
+	}
+	return r.pages.replace(held, key, from, made), nil
 }
 
 // packagePage returns the page of a package of a release.
@@ -249,9 +333,9 @@ func (r *Registry) packagePage(p Provider, version string, rel *Release, on Plat
 	if same {
 		return held, nil
 	}
-	doc, err := r.packageDocument(p, version, rel, on, from.expires)
+	made, err := r.packageDocument(p, version, rel, on, from.expires)
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.replace(held, key, from, doc)
+	return r.pages.replace(held, key, from, made), nil
 }

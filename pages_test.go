@@ -133,6 +133,28 @@ func TestPageCache(t *testing.T) {
 	}
 }
 
+// TestEncodedKeys serves packages with more keys, and larger ones, than there
+// is room for.
+func TestEncodedKeys(t *testing.T) {
+	for _, limit := range []int64{-1, 1, 64 << 10} {
+		backend := new(fake)
+		reg := rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), PageBytes: limit})
+		for i := range 300 {
+			armor := "-----BEGIN PGP PUBLIC KEY BLOCK-----" + strings.Repeat("\nA", 10*(i%250))
+			backend.release = &rekisteri.Release{Protocols: []string{"5.0"}, Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"},
+				Filename: "f", URL: "u", SHASumsURL: "s", SHASumsSignatureURL: "s",
+				SigningKeys: []rekisteri.SigningKey{{KeyID: fmt.Sprint(i), ASCIIArmor: armor}, {ASCIIArmor: armor}}}}}
+			got := body(t, get(reg, "GET", fmt.Sprintf("/v1/providers/acme/foo/1.0.%d/download/linux/amd64", i)))
+			if want := packageText(t, backend.release, 2); got != want {
+				t.Fatalf("got\n%s\nwant\n%s", got, want)
+			}
+			if _, size := rekisteri.Pages(reg); size > max(limit, 0) {
+				t.Fatalf("PageBytes %d: %d bytes are held", limit, size)
+			}
+		}
+	}
+}
+
 // TestPageCacheHoldsNoValues keeps pages, and lets go of what they were made
 // of.
 func TestPageCacheHoldsNoValues(t *testing.T) {

@@ -291,7 +291,7 @@ func New(b Backend, opts *Options) *Registry {
 	r.filesURL = filesFromPackage
 	if opts.ExternalURL != "" {
 		u, err := url.Parse(opts.ExternalURL)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.Contains(u.Host, `"`) || u.RawQuery != "" || u.Fragment != "" {
 			panic(fmt.Sprintf("rekisteri: the ExternalURL %q is not an absolute http or https URL", opts.ExternalURL))
 		}
 		r.filesURL = strings.TrimSuffix(u.String(), "/") + filesPath
@@ -300,7 +300,7 @@ func New(b Backend, opts *Options) *Registry {
 		r.log = slog.Default()
 	}
 	r.authorize, r.services = opts.Authorize, opts.Services
-	r.pages.limit, r.pages.byKey = opts.PageBytes, make(map[pageKey]*list.Element)
+	r.pages.limit, r.pages.byKey, r.pages.keys = opts.PageBytes, make(map[pageKey]*list.Element), make(map[SigningKey]*encodedKey)
 	if r.pages.limit == 0 {
 		r.pages.limit = defaultPageBytes
 	}

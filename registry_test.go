@@ -135,6 +135,7 @@ func oddBackend() *fake {
 		versions = append(versions, rekisteri.Version{Version: v})
 	}
 	versions[0].Protocols = []string{"5.0", "v6", "", "5.1-beta", "5.1.0-beta", "5.1.0+b", "99999999999999999999.0"}
+	versions[2].Protocols = []string{"v6"}
 	versions[0].Platforms = []rekisteri.Platform{{OS: "linux", Arch: "amd64"}, {OS: "Linux", Arch: "amd64"}, {OS: "linux"}}
 	pkg := func(os, filename, url string) rekisteri.Package {
 		return rekisteri.Package{Platform: rekisteri.Platform{OS: os, Arch: "amd64"}, Filename: filename, URL: url,
