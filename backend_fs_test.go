@@ -919,6 +919,42 @@ func TestUnchanged(t *testing.T) {
 	})
 }
 
+// TestOneOfMany edits one document of 4,000, and has no other read again.
+func TestOneOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, edited = 4000, 1234
+		document := func(i int) string { return fmt.Sprintf("acme/p%d.json", i) }
+		tr, before := make(tree), documentOf("1.0.0")
+		for i := range n {
+			tr[document(i)] = before
+		}
+		l := newLiveFS(tr)
+		b := newBackend(t, l)
+		ask := func(i int) string {
+			l, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l.Versions[0].Version
+		}
+		for i := range n {
+			ask(i)
+		}
+		l.edit(func(files fstest.MapFS) { files[document(edited)] = file(documentOf("2.0.0")) })
+		clear(l.calls)
+		time.Sleep(3 * time.Second)
+		for i := range n {
+			want, opened := "1.0.0", 1 // a MapFS opens a file to give its status
+			if i == edited {
+				want, opened = "2.0.0", 2
+			}
+			if got := ask(i); got != want || l.calls[document(i)] != opened {
+				t.Fatalf("%s is %s, and was opened %d times", document(i), got, l.calls[document(i)])
+			}
+		}
+	})
+}
+
 // TestDocument reads metadata documents, odd ones too: what one entry spells
 // oddly never hurts another.
 func TestDocument(t *testing.T) {
