@@ -158,18 +158,14 @@ type pageCache struct {
 	gz  *gzip.Writer
 }
 
+// A cachedPage is a page and what it was made of. Its pointers to that are
+// weak: a page of a kilobyte must not hold a release of ten.
 type cachedPage struct {
-	key  pageKey
-	from source
-	page *page
-}
-
-// A source is what a page was made of. Its pointers are weak: a page of a
-// kilobyte must not hold a release of ten.
-type source struct {
+	key     pageKey
 	listing weak.Pointer[Listing]
 	release weak.Pointer[Release]
 	expires int64 // when the links in the page do; 0: never
+	page    *page
 }
 
 // overhead is about what a cached page takes beside its bytes.
@@ -177,33 +173,32 @@ const overhead = 600
 
 func (c *cachedPage) size() int64 { return c.page.size() + overhead }
 
-// get returns the page that answers key, and whether it was made of the same
-// source.
-func (c *pageCache) get(key pageKey, from source) (held *page, same bool) {
+// get returns the page that answers key; nil: none is held.
+func (c *pageCache) get(key pageKey) *cachedPage {
 	c.mu.RLock()
 	e := c.byKey[key]
 	last := e == c.recent.Front()
 	c.mu.RUnlock()
 	if e == nil {
-		return nil, false
+		return nil
 	}
 	if !last && c.mu.TryLock() { // if not, the order is still about right
 		c.recent.MoveToFront(e)
 		c.mu.Unlock()
 	}
-	entry := e.Value.(*cachedPage)
-	return entry.page, entry.from == from
+	return e.Value.(*cachedPage)
 }
 
-// replace puts a new page in the place of held, unless its bytes are the same.
-func (c *pageCache) replace(held *page, key pageKey, from source, p *page) *page {
-	if held != nil && bytes.Equal(held.plain.body, p.plain.body) {
-		p = held
-	} else if key.version == "" {
-		c.compress(p)
+// replace puts a new page in the place of held, which may be nil. It returns
+// the page that has these bytes.
+func (c *pageCache) replace(held, entry *cachedPage) *page {
+	if held != nil && bytes.Equal(held.page.plain.body, entry.page.plain.body) {
+		entry.page = held.page
+	} else if entry.key.version == "" {
+		c.compress(entry.page)
 	}
-	c.put(&cachedPage{key, from, p})
-	return p
+	c.put(entry)
+	return entry.page
 }
 
 func (c *pageCache) put(entry *cachedPage) {
@@ -307,10 +302,10 @@ func (c *pageCache) compress(p *page) {
 
 // listingPage returns the page of a listing.
 func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
-	key, from := pageKey{Provider: p}, source{listing: weak.Make(l)}
-	held, same := r.pages.get(key, from)
-	if same {
-		return held, nil
+	key := pageKey{Provider: p}
+	held := r.pages.get(key)
+	if held != nil && held.listing.Value() == l {
+		return held.page, nil
 	}
 	doc, err := r.listingDocument(p, l)
 	if err != nil {
@@ -320,22 +315,23 @@ func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.replace(held, key, from, made), nil
+	return r.pages.replace(held, &cachedPage{key: key, listing: weak.Make(l), page: made}), nil
 }
 
 // packagePage returns the page of a package of a release.
 func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page, error) {
-	key, from := pageKey{p, version, on}, source{release: weak.Make(rel)}
+	var expires int64
 	if r.links != nil {
-		from.expires = r.links.expiry(time.Now())
+		expires = r.links.expiry(time.Now())
 	}
-	held, same := r.pages.get(key, from)
-	if same {
-		return held, nil
+	key := pageKey{p, version, on}
+	held := r.pages.get(key)
+	if held != nil && held.release.Value() == rel && held.expires == expires {
+		return held.page, nil
 	}
-	made, err := r.packageDocument(p, version, rel, on, from.expires)
+	made, err := r.packageDocument(p, version, rel, on, expires)
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.replace(held, key, from, made), nil
+	return r.pages.replace(held, &cachedPage{key: key, release: weak.Make(rel), expires: expires, page: made}), nil
 }
