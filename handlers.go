@@ -381,11 +381,16 @@ func (r *Registry) listingDocument(p Provider, l *Listing) (*listingJSON, error)
 // hand: encoding/json, and the strings that it needs, make the answer take half
 // as long again.
 func (r *Registry) packageDocument(p Provider, version string, rel *Release, on Platform, expires int64) (*page, error) {
-	i := slices.IndexFunc(rel.Packages, func(pkg Package) bool { return pkg.Platform == on })
-	if i < 0 {
+	var pkg *Package
+	for i := range rel.Packages { // of which none is copied
+		if rel.Packages[i].Platform == on {
+			pkg = &rel.Packages[i]
+			break
+		}
+	}
+	if pkg == nil {
 		return nil, notFound("the release has no package for " + on.String())
 	}
-	pkg := &rel.Packages[i]
 	if err := pkg.check(r.opener != nil); err != nil {
 		r.leftOut(p, version, err.Error(), "platform", pkg.Platform.String())
 		return nil, notFound("the package cannot be served")
@@ -602,7 +607,7 @@ func (p *Package) check(held bool) error {
 	}
 	// The clients look for the name in SHA256SUMS, where white space ends it.
 	if p.Filename == "" || len(p.Filename) > 255 || strings.ContainsFunc(p.Filename, func(r rune) bool {
-		return r == ' ' || r == '/' || r == '\\' || !unicode.IsPrint(r) // no other white space is printable
+		return r <= ' ' || r == '/' || r == '\\' || r > '~' && !unicode.IsPrint(r) // no other white space is printable
 	}) {
 		return fmt.Errorf("the file name %q is empty, too long, or has a character that none can have", p.Filename)
 	}
