@@ -37,17 +37,18 @@ const (
 
 // ServeHTTP answers a request of the protocol.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	path, n := segments(req.URL)
-	api := path[0] == "v1" && path[1] == "providers"
+	var room [8]string // as many as any route has
+	path := segments(room[:0], req.URL)
+	api := len(path) > 2 && path[0] == "v1" && path[1] == "providers"
 	var err error
 	switch {
 	case !readOnly(req):
 		err = errReadOnly()
-	case n == 5 && api && path[4] == "versions":
+	case api && len(path) == 5 && path[4] == "versions":
 		err = r.versions(w, req, path[2], path[3])
-	case n == 8 && api && path[5] == "download":
+	case api && len(path) == 8 && path[5] == "download":
 		err = r.download(w, req, path[2], path[3], path[4], Platform{path[6], path[7]})
-	case n == 5 && path[0] == "files":
+	case len(path) == 5 && path[0] == "files":
 		err = r.file(w, req, Provider{path[1], path[2]}, path[3], path[4])
 	case req.URL.Path == discoveryPath:
 		r.servePage(w, req, r.discovery, r.discoveryCache)
@@ -59,30 +60,31 @@ func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// segments returns the segments of a path, decoded, and how many there are: 0
-// where the path is of no route. A slash that was encoded is part of a segment,
-// and an empty one, "." or ".." is a segment as any other, whose name is
-// checked: no path is ever cleaned, or redirected.
-func segments(u *url.URL) (parts [8]string, n int) {
+// segments appends the segments of a path, decoded, to parts. It returns nil
+// where there is no room for them, or the path is malformed. A slash that was
+// encoded is part of a segment, and an empty one, "." or ".." is a segment as
+// any other, whose name is checked: no path is ever cleaned, or redirected.
+func segments(parts []string, u *url.URL) []string {
 	path := u.Path
 	if u.RawPath != "" {
 		path = u.EscapedPath()
 	}
 	rest, more := strings.CutPrefix(path, "/")
 	for more {
-		if n == len(parts) {
-			return parts, 0
+		if len(parts) == cap(parts) {
+			return nil
 		}
-		parts[n], rest, more = strings.Cut(rest, "/")
+		var part string
+		part, rest, more = strings.Cut(rest, "/")
 		if u.RawPath != "" {
 			var err error
-			if parts[n], err = url.PathUnescape(parts[n]); err != nil {
-				return parts, 0
+			if part, err = url.PathUnescape(part); err != nil {
+				return nil
 			}
 		}
-		n++
+		parts = append(parts, part)
 	}
-	return parts, n
+	return parts
 }
 
 func readOnly(req *http.Request) bool {
