@@ -277,6 +277,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 			b.mu.Unlock()
 			return nil, errors.New("too many providers are being looked at")
 		}
+		p = Provider{strings.Clone(p.Namespace), strings.Clone(p.Type)} // which may be cut from a request
 		h = &holding{provider: p, reports: b.reports[p]}
 		b.held[p] = h
 		b.unheld++

@@ -423,7 +423,7 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 	b = append(b, `,"shasum":"`...)
 	b = hex.AppendEncode(b, pkg.SHA256[:])
 	b = append(b, `","signing_keys":{"gpg_public_keys":[`...)
-	return r.pages.endWithKeys(b, r.signingKeys(p, version, pkg.SigningKeys), "]}}\n")
+	return r.pages.endWithKeys(b, r.signingKeys(p, version, pkg.SigningKeys), "]}}\n"), nil
 }
 
 // appendURL appends u as a JSON string. An empty one is that of a file of a

@@ -48,7 +48,8 @@ func encodePage(document any) (*page, error) {
 	return newPage(body, sha256.Sum256(body)), nil
 }
 
-// newPage returns the page of a body. Another body has another sum.
+// newPage returns the page of a body, with an ETag of sum, which has to differ
+// where bodies do.
 func newPage(body []byte, sum [sha256.Size]byte) *page {
 	etag := make([]byte, 0, 34)
 	etag = append(etag, '"')
@@ -70,7 +71,7 @@ func encode(v any) ([]byte, error) {
 func appendString(b []byte, s string) []byte {
 	for i := range len(s) {
 		if c := s[i]; c < ' ' || c == '"' || c == '\\' || c >= utf8.RuneSelf {
-			text, _ := encode(s) // there is no string that it cannot encode
+			text, _ := encode(s) // which a string always can be
 			return append(b, bytes.TrimSuffix(text, []byte("\n"))...)
 		}
 	}
@@ -141,6 +142,16 @@ type pageKey struct {
 	on      Platform
 }
 
+// clone returns a copy that does not hold the request that it was cut from.
+func (k pageKey) clone() pageKey {
+	texts := k.Namespace + k.Type + k.version + k.on.OS + k.on.Arch
+	cut := func(s string) (copied string) {
+		copied, texts = texts[:len(s)], texts[len(s):]
+		return copied
+	}
+	return pageKey{Provider{cut(k.Namespace), cut(k.Type)}, cut(k.version), Platform{cut(k.on.OS), cut(k.on.Arch)}}
+}
+
 // A pageCache holds pages as long as there is room, and drops first what has
 // not been asked for for longest.
 type pageCache struct {
@@ -207,9 +218,10 @@ func (c *pageCache) put(entry *cachedPage) {
 	if old := c.byKey[entry.key]; old != nil {
 		c.remove(old)
 	}
-	if entry.size() > c.limit {
+	if entry.size() > c.limit-c.keysSize {
 		return
 	}
+	entry.key = entry.key.clone()
 	c.byKey[entry.key] = c.recent.PushFront(entry)
 	c.size += entry.size()
 	for c.size+c.keysSize > c.limit {
@@ -223,8 +235,8 @@ func (c *pageCache) remove(e *list.Element) {
 	c.size -= entry.size()
 }
 
-// An encodedKey is a signing key as documents have it. There are few keys, and
-// they are the most of many documents: none is encoded or digested for each.
+// An encodedKey is a signing key as documents have it. A few keys are most of
+// many documents, so each is encoded and digested once.
 type encodedKey struct {
 	text []byte
 	sum  [sha256.Size]byte
@@ -235,13 +247,10 @@ func (k *encodedKey) size() int64 { return int64(2 * len(k.text)) }
 
 // endWithKeys returns the page of a document that lacks nothing but a list of
 // keys and what is behind that.
-func (c *pageCache) endWithKeys(document []byte, keys []SigningKey, end string) (*page, error) {
+func (c *pageCache) endWithKeys(document []byte, keys []SigningKey, end string) *page {
 	body, sum := document, sha256.Sum256(document)
 	for i, key := range keys {
-		encoded, err := c.encodeKey(key)
-		if err != nil {
-			return nil, err
-		}
+		encoded := c.encodeKey(key)
 		if i > 0 {
 			body = append(body, ',')
 		}
@@ -249,22 +258,19 @@ func (c *pageCache) endWithKeys(document []byte, keys []SigningKey, end string) 
 		sum = sha256.Sum256(append(sum[:], encoded.sum[:]...))
 	}
 	body = append(body, end...)
-	return newPage(bytes.Clone(body), sum), nil
+	return newPage(bytes.Clone(body), sum)
 }
 
 // encodeKey returns a key encoded. A sixteenth of the room is for those that
 // are held; where it is not enough, all of them are dropped.
-func (c *pageCache) encodeKey(key SigningKey) (*encodedKey, error) {
+func (c *pageCache) encodeKey(key SigningKey) *encodedKey {
 	c.mu.RLock()
 	held := c.keys[key]
 	c.mu.RUnlock()
 	if held != nil {
-		return held, nil
+		return held
 	}
-	text, err := encode(signingKeyJSON(key))
-	if err != nil {
-		return nil, err
-	}
+	text, _ := encode(signingKeyJSON(key)) // which texts always can be
 	text = bytes.TrimSuffix(text, []byte("\n"))
 	encoded := &encodedKey{text, sha256.Sum256(text)}
 
@@ -275,10 +281,15 @@ func (c *pageCache) encodeKey(key SigningKey) (*encodedKey, error) {
 			clear(c.keys)
 			c.keysSize = 0
 		}
-		c.keys[key] = encoded
+		c.keys[key.clone()] = encoded
 		c.keysSize += encoded.size()
 	}
-	return encoded, nil
+	return encoded
+}
+
+// clone returns a copy that holds nothing which its texts were cut from.
+func (k SigningKey) clone() SigningKey {
+	return SigningKey{strings.Clone(k.KeyID), strings.Clone(k.ASCIIArmor), strings.Clone(k.TrustSignature), strings.Clone(k.Source), strings.Clone(k.SourceURL)}
 }
 
 // compress adds the gzip representation to a new page, where it is smaller.

@@ -1,6 +1,7 @@
 package rekisteri_test
 
 import (
+	"bufio"
 	"compress/gzip"
 	"context"
 	"fmt"
@@ -152,6 +153,79 @@ func TestEncodedKeys(t *testing.T) {
 				t.Fatalf("PageBytes %d: %d bytes are held", limit, size)
 			}
 		}
+	}
+}
+
+// TestNoHeldRequests asks with queries of a megabyte: what is held of them
+// afterwards are a few names.
+func TestNoHeldRequests(t *testing.T) {
+	tr := newTree(t)
+	const n = 60
+	for i := range n {
+		tr[fmt.Sprintf("acme/p%d.json", i)] = documentOf("1.0.0")
+	}
+	query := strings.Repeat("x", 1<<20)
+	for _, pageBytes := range []int64{0, -1} {
+		reg := rekisteri.New(newBackend(t, tr.mapFS()), &rekisteri.Options{Logger: quiet(t), PageBytes: pageBytes})
+		before := heapInUse()
+		for i := range n {
+			for _, path := range []string{"versions", "1.0.0/download/linux/amd64"} {
+				req, err := http.ReadRequest(bufio.NewReader(strings.NewReader(fmt.Sprintf("GET /v1/providers/acme/p%d/%s?%s HTTP/1.1\r\nHost: registry.test\r\n\r\n", i, path, query))))
+				if err != nil {
+					t.Fatal(err)
+				}
+				rec := httptest.NewRecorder()
+				if reg.ServeHTTP(rec, req); rec.Code != http.StatusOK {
+					t.Fatalf("%s of p%d: %d", path, i, rec.Code)
+				}
+			}
+		}
+		if grown := heapInUse() - before; grown > 20<<20 {
+			t.Errorf("PageBytes %d: %d MiB are held", pageBytes, grown>>20)
+		}
+		runtime.KeepAlive(reg)
+	}
+}
+
+func heapInUse() int64 {
+	var stats runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&stats)
+	return int64(stats.HeapAlloc)
+}
+
+// TestCutKeys holds keys, and not what a backend has cut them from.
+func TestCutKeys(t *testing.T) {
+	backend := new(fake)
+	reg := newRegistry(t, backend)
+	before := heapInUse()
+	for i := range 60 {
+		file := fmt.Sprintf("%d-----BEGIN PGP PUBLIC KEY BLOCK-----%s", i, strings.Repeat("x", 1<<20))
+		backend.release = &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"},
+			Filename: "f", URL: "u", SHASumsURL: "s", SHASumsSignatureURL: "s",
+			SigningKeys: []rekisteri.SigningKey{{KeyID: file[:2], ASCIIArmor: file[strings.Index(file, "-"):][:50]}}}}}
+		get(reg, "GET", "/v1/providers/acme/foo/1.0.0/download/linux/amd64")
+	}
+	if grown := heapInUse() - before; grown > 20<<20 {
+		t.Errorf("%d MiB are held", grown>>20)
+	}
+	runtime.KeepAlive(reg)
+}
+
+// TestLargePage serves a page that there is no room for beside the keys. It
+// takes no other's place.
+func TestLargePage(t *testing.T) {
+	const limit = 68_000
+	backend := &fake{release: &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"},
+		Filename: "f", URL: "u", SHASumsURL: "s", SHASumsSignatureURL: "s", SigningKeys: []rekisteri.SigningKey{{ASCIIArmor: "-----BEGIN PGP PUBLIC KEY BLOCK-----" + strings.Repeat("A", 1500)}}}}}}
+	reg := rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), PageBytes: limit})
+	for i := range 5 {
+		get(reg, "GET", fmt.Sprintf("/v1/providers/acme/foo/1.0.%d/download/linux/amd64", i))
+	}
+	backend.listing = &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}}, Warnings: []string{strings.Repeat("w", 63_000)}}
+	get(reg, "GET", "/v1/providers/acme/foo/versions")
+	if n, size := rekisteri.Pages(reg); n < 5 {
+		t.Errorf("%d pages of %d bytes are held", n, size)
 	}
 }
 

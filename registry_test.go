@@ -481,6 +481,21 @@ func TestLogs(t *testing.T) {
 	}
 }
 
+// TestLeftOutLog says once what of a backend's is not sent.
+func TestLeftOutLog(t *testing.T) {
+	var log bytes.Buffer
+	reg := rekisteri.New(oddBackend(), &rekisteri.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	for range 2 {
+		get(reg, "GET", "/v1/providers/acme/foo/versions")
+		get(reg, "GET", "/v1/providers/acme/foo/1.0.0/download/linux/amd64")
+	}
+	for _, want := range []string{"version=latest ", "protocol=5.1-beta\n", "platform=Linux_amd64\n", "key=NONE\n"} {
+		if n := strings.Count(log.String(), want); n != 1 {
+			t.Errorf("%q stands there %d times:\n%s", want, n, log.String())
+		}
+	}
+}
+
 func TestNewPanics(t *testing.T) {
 	defer func() {
 		if recover() == nil {
