@@ -27,9 +27,9 @@ type FSOptions struct {
 	Logger *slog.Logger
 
 	// CacheBytes bounds what is held of the tree, in bytes. A provider counts
-	// as much as the files that were read of it; zips are not read. What has
-	// not been asked for for longest is dropped first, and read again when it
-	// is asked for; of a document, an index of its versions stays, and its
+	// as much as the files that were read of it; zips are not read. What was
+	// asked for longest ago is dropped first, and read again when it is asked
+	// for; of a document, an index of its versions stays, and its
 	// keys. Zero is 32 MiB.
 	CacheBytes int64
 }
@@ -66,6 +66,8 @@ type FSBackend struct {
 	reports map[Provider]reports        // of providers that were dropped, and had problems
 	outage  time.Time                   // when the outage that stands was last logged; zero: none stands
 	health  Health
+
+	mentioned mentioned // the providers that could not be read, though the tree can
 }
 
 const (
@@ -271,7 +273,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 	if h == nil {
 		if !p.valid() || b.tree.lacks(p, now) {
 			b.mu.Unlock()
-			return nil, newAbsence(p)
+			return nil, absence(p)
 		}
 		if b.unheld == maxUnheld {
 			b.mu.Unlock()
@@ -279,6 +281,7 @@ func (b *FSBackend) content(ctx context.Context, p Provider) (*content, error) {
 		}
 		p = Provider{strings.Clone(p.Namespace), strings.Clone(p.Type)} // which may be cut from a request
 		h = &holding{provider: p, reports: b.reports[p]}
+		delete(b.reports, p) // the holding's now
 		b.held[p] = h
 		b.unheld++
 	}
@@ -374,14 +377,13 @@ func (b *FSBackend) look(h *holding) {
 		h.reports.log(b.log, c.problems)
 	}
 
-	say := b.land(h, c, err, begun, took)
-	if say != nil { // not under the mutex, which all requests need
+	for _, say := range b.land(h, c, err, begun, took) { // not under the mutex, which all requests need
 		say()
 	}
 }
 
 // land ends a look, and returns what is to be logged of it.
-func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, took time.Duration) (say func()) {
+func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, took time.Duration) (say []func()) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	before, now := h.content, time.Now()
@@ -395,25 +397,30 @@ func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, too
 	switch {
 	case err == nil:
 		if before != nil && before.listing != c.listing {
-			say = func() { b.mourn(h.provider, before.listing, c.listing) }
+			say = append(say, func() { b.mourn(h.provider, before.listing, c.listing) })
 		}
 		b.hold(h, c)
 		h.asOf = begun
 		if !b.outage.IsZero() {
 			b.outage = time.Time{}
-			say = func() { b.log.Info("the tree can be read again") }
+			say = append(say, func() { b.log.Info("the tree can be read again") })
 		}
 	case errors.Is(err, fs.ErrNotExist):
 		if before != nil {
-			say = func() { b.log.Warn("a provider is gone", "provider", h.provider.String()) }
+			say = append(say, func() { b.log.Warn("a provider is gone", "provider", h.provider.String()) })
 		}
 		b.drop(h)
 	default:
-		if now.Sub(b.outage) > remindEvery {
+		what, due := "the tree", now.Sub(b.outage) > remindEvery
+		if b.health.Err == nil { // it can; if nothing is held, whoever asks gets the error
+			what, due = "a provider", before != nil && b.mentioned.due(h.provider.String())
+		} else if due {
 			b.outage = now
-			say = func() {
-				b.log.Error("the tree cannot be read; what was read before is still served", "provider", h.provider.String(), "error", err)
-			}
+		}
+		if due {
+			say = append(say, func() {
+				b.log.Error(what+" cannot be read; what was read before is still served", "provider", h.provider.String(), "error", err)
+			})
 		}
 		if before == nil {
 			b.drop(h)
@@ -443,8 +450,8 @@ func (b *FSBackend) mourn(p Provider, before, now *Listing) {
 	}
 }
 
-// hold holds the content that a look has found, and drops what has not been
-// asked for for longest where there is no room for it.
+// hold holds the content that a look has found, and drops what was
+// asked for longest ago where there is no room for it.
 func (b *FSBackend) hold(h *holding, c *content) {
 	if h.content == nil {
 		h.element = b.recent.PushFront(h)
@@ -653,12 +660,11 @@ func (c *content) chooseDirs() []*releaseDir {
 			continue
 		}
 		version := dir.release.version
-		other := chosen[version]
-		if other == nil || dir.current && !other.current { // what was moved is served from where it is now
-			chosen[version], dir, other = dir, other, dir
-		}
-		if dir != nil && dir.current {
-			c.problems = append(c.problems, Problem{Path: dir.path, What: "version " + version + " stands in " + chosen[version].path + ", too",
+		switch other := chosen[version]; {
+		case other == nil, dir.current && !other.current: // what was moved is served from where it is now
+			chosen[version] = dir
+		case dir.current:
+			c.problems = append(c.problems, Problem{Path: dir.path, What: "version " + version + " stands in " + other.path + ", too",
 				Effect: "that directory is served", Fix: "remove one"})
 		}
 	}

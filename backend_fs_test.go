@@ -446,7 +446,7 @@ func TestPackageURLs(t *testing.T) {
 			t.Errorf("packages are sent: %v", got.Packages)
 		}
 	}
-	for _, bad := range []string{"h.example", "/tf", "ftp://h.example", "https://", "https://h/?tenant=1", "https://h/#x", "::", `https://h"/`} {
+	for _, bad := range []string{"h.example", "/tf", "ftp://h.example", "https://", "https://h/?tenant=1", "https://h/#x", "https://h/?", "https://h#", "https://:80", "::", `https://h"/`} {
 		func() {
 			defer func() {
 				if recover() == nil {
@@ -915,6 +915,53 @@ func TestUnchanged(t *testing.T) {
 			if n := l.calls[name] - before[name]; n > 1 {
 				t.Errorf("for another release, %s was opened %d times", name, n)
 			}
+		}
+	})
+}
+
+// TestOneUnread has a namespace that cannot be read beside one that can: the
+// tree is not away, and does not come back with each look.
+func TestOneUnread(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		tr := newTree(t, "1.0.0")
+		tr["other/foo.json"] = documentOf("1.0.0")
+		l := newLiveFS(tr)
+		l.fail["other"] = syscall.EIO
+		b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		for range 30 {
+			if got := versionsOf(t, b); got != "1.0.0" {
+				t.Error(got)
+			}
+			if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "other", Type: "foo"}); err == nil || errors.Is(err, fs.ErrNotExist) {
+				t.Error(err)
+			}
+			synctest.Wait()
+			time.Sleep(1100 * time.Millisecond)
+		}
+		if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "path=other") {
+			t.Errorf("the log of half a minute:\n%s", s)
+		}
+	})
+}
+
+// TestReportedAnew breaks a document of which nothing is held, mends it, and
+// breaks it again: that is another problem.
+func TestReportedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l := newLiveFS(tree{"acme/hello.json": documentOf("1.0.0"), "acme/other.json": documentOf("1.0.0")})
+		b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil)), CacheBytes: 1})
+		for _, text := range []string{"nonsense", documentOf("1.0.0"), "nonsense"} {
+			l.edit(func(files fstest.MapFS) { files["acme/hello.json"] = file(text) })
+			time.Sleep(3 * time.Second)
+			versionsOf(t, b)
+			synctest.Wait()
+			b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"}) // which drops the first
+			synctest.Wait()
+		}
+		if n := strings.Count(log.String(), "path=acme/hello.json"); n != 2 {
+			t.Errorf("it is logged %d times:\n%s", n, log.String())
 		}
 	})
 }
@@ -1622,7 +1669,7 @@ func TestCheckFinds(t *testing.T) {
 		"it has two lists of versions":                                        {"acme/hello.json": `{"versions":[1 2],"versions":[]}`},
 		"',' is missing at byte 15":                                           {"acme/hello.json": `{"versions":[1 2]}`},
 		"its versions are no list":                                            {"acme/hello.json": `{"versions":null}`},
-		"there is something behind the end":                                   {"acme/hello.json": documentOf("1.0.0") + "{}"},
+		"there is something after the end":                                    {"acme/hello.json": documentOf("1.0.0") + "{}"},
 		"acme/hello/1.0.0: there is no SHA256SUMS":                            {"acme/hello/1.0.0/README": ""},
 	} {
 		if text := checkText(t, newBackend(t, tr.mapFS()), nil); !strings.Contains(text, want) {

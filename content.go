@@ -10,6 +10,10 @@ import (
 // serveContent answers a request with what http.ServeContent makes of content,
 // whose headers are set.
 func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
+	if _, err := content.Seek(0, io.SeekEnd); err != nil { // ServeContent would keep the cause to itself
+		r.fail(w, req, err)
+		return
+	}
 	cw := &contentWriter{ResponseWriter: w, refuse: func(code int) {
 		r.fail(w, req, &refusal{code, "the condition or the range of the request does not hold"})
 	}}

@@ -2,11 +2,13 @@ package rekisteri_test
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -224,4 +226,29 @@ func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 func openFiles() int {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	return len(entries)
+}
+
+// An unseekable backend has files of which nobody can tell the size.
+type unseekable struct{ *rekisteri.FSBackend }
+
+type unseekableFile struct{ io.ReadSeekCloser }
+
+var errAway = errors.New("the bucket is away")
+
+func (unseekableFile) Seek(int64, int) (int64, error) { return 0, errAway }
+
+func (b unseekable) Open(ctx context.Context, p rekisteri.Provider, version, name string) (io.ReadSeekCloser, error) {
+	f, err := b.FSBackend.Open(ctx, p, version, name)
+	return unseekableFile{f}, err
+}
+
+// TestFailingSeek logs why a file cannot be sent.
+func TestFailingSeek(t *testing.T) {
+	var log bytes.Buffer
+	backend := unseekable{newBackend(t, newTree(t, "1.0.0").mapFS())}
+	reg := rekisteri.New(backend, &rekisteri.Options{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	resp := get(reg, "GET", "/files/acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip")
+	if resp.StatusCode != http.StatusInternalServerError || resp.Header.Get("ETag") != "" || !strings.Contains(log.String(), errAway.Error()) {
+		t.Errorf("%s %v; the log:\n%s", resp.Status, resp.Header, log.String())
+	}
 }

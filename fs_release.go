@@ -168,11 +168,8 @@ func (b *FSBackend) readRelease(p Provider, dirPath string, entry fs.DirEntry, p
 	for name, info := range infos {
 		dir.files[name] = stampOf(info, now)
 	}
-	if r := b.openRelease(p, dir, prev, infos); r != nil {
-		dir.current = true
-		if dir.release == nil || !dir.release.equal(r) {
-			dir.release = r
-		}
+	if r := b.openRelease(p, dir, prev, infos); r != nil && (dir.release == nil || !dir.release.equal(r)) {
+		dir.release = r
 	}
 	return dir
 }
@@ -225,6 +222,7 @@ func (d *releaseDir) broken(at, what, fix string) *releaseDir {
 		effect = "version " + d.release.version + " is still served as it was"
 	}
 	d.problems = append(d.problems, Problem{Path: at, What: what, Effect: effect, Fix: fix})
+	d.current = false
 	return d
 }
 
@@ -259,7 +257,7 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 		return nil
 	}
 	at := func(name string) string { return dir.path + "/" + name }
-	problems := len(dir.problems)
+	dir.current = true // until something is broken
 
 	var err error
 	if r.sums, _, err = b.readFile(at(r.sumsName), maxSmallFile); err != nil {
@@ -277,7 +275,6 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 			Effect: "it is served, but a client's lock file gets the hash of its own platform only",
 			Fix:    "remove the line, and sign the file again",
 		})
-		problems++
 	}
 
 	sigName := r.sumsName + ".sig"
@@ -298,7 +295,6 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 		on := Platform{z.OS, z.Arch}
 		if z.Type != p.Type || z.Version != r.version || !on.valid() || strings.ContainsAny(file.Name, `/\`) {
 			dir.aside(at(r.sumsName), fmt.Sprintf("%s is not a zip of %s %s", file.Name, p.Type, r.version), "name each release's own zips in its SHA256SUMS")
-			problems++
 			continue
 		}
 		info := infos[file.Name]
@@ -320,11 +316,10 @@ func (b *FSBackend) openRelease(p Provider, dir, prev *releaseDir, infos map[str
 		dir.whole[file.Name] = stampOf(info, time.Now())
 		r.packages = append(r.packages, heldPackage{on, at(file.Name), file.Name, info.Size(), file.SHA256})
 	}
-	if len(dir.problems) > problems {
-		return nil
-	}
-	if len(r.packages) == 0 {
+	if dir.current && len(r.packages) == 0 {
 		dir.broken(at(r.sumsName), "it names no zip of "+p.Type+" "+r.version, "name the release's zips in it")
+	}
+	if !dir.current {
 		return nil
 	}
 	slices.SortFunc(r.packages, func(a, b heldPackage) int { return cmp.Compare(a.name, b.name) })

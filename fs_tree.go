@@ -104,13 +104,8 @@ func (n *namespaceDir) sortedTypes() []string {
 // [fs.ErrNotExist].
 type absence Provider
 
-func newAbsence(p Provider) error {
-	a := absence(p)
-	return &a
-}
-
-func (a *absence) Error() string        { return "there is no provider " + Provider(*a).String() }
-func (a *absence) Is(target error) bool { return target == fs.ErrNotExist }
+func (a absence) Error() string        { return "there is no provider " + Provider(a).String() }
+func (a absence) Is(target error) bool { return target == fs.ErrNotExist }
 
 // lacks reports whether a provider is known not to be in the tree.
 func (t *treeDirs) lacks(p Provider, now time.Time) bool {
@@ -176,7 +171,7 @@ func (b *FSBackend) find(p Provider) (*namespaceDir, error) {
 func (b *FSBackend) absent(p Provider) error {
 	now := time.Now()
 	if now.Sub(time.Unix(0, b.tree.seen.Load())) < dirsEvery {
-		return newAbsence(p)
+		return absence(p)
 	}
 	found, err := b.anyProvider()
 	switch {
@@ -188,7 +183,7 @@ func (b *FSBackend) absent(p Provider) error {
 	case b.tree.peopled.Load():
 		return &treeError{"the tree is empty and was not: its volume may not be mounted"}
 	}
-	return newAbsence(p)
+	return absence(p)
 }
 
 // anyProvider reports whether there is any provider in the tree.

@@ -634,9 +634,9 @@ func validURL(s string) bool {
 	odd := func(r rune) bool {
 		return (r < 'a' || r > 'z') && (r < '-' || r > '9') && (r < 'A' || r > 'Z') && r != '_' && r != '~' && r != '+'
 	}
-	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && !strings.ContainsFunc(rest, odd) {
+	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && rest[0] != '/' && !strings.ContainsFunc(rest, odd) {
 		return true // as almost every one is, and told sooner
 	}
 	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "" || u.Scheme == "https" || u.Scheme == "http")
+	return err == nil && (u.Scheme == "" || (u.Scheme == "https" || u.Scheme == "http") && u.Host != "")
 }

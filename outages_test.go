@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"math"
 	"net/http/httptest"
 	"strings"
@@ -294,4 +295,38 @@ func TestShortFile(t *testing.T) {
 	if l, err := b.Versions(t.Context(), acmeHello); err == nil || !strings.Contains(err.Error(), "changed while it was read") {
 		t.Errorf("of a part of SHA256SUMS, %+v is served; error %v", l, err)
 	}
+}
+
+// TestGoneAfterOutage has a version go while the tree is away. The log says so
+// when the tree is back.
+func TestGoneAfterOutage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log bytes.Buffer
+		l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
+		b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+		look := func(err error, want string) {
+			l.mu.Lock()
+			l.err = err
+			l.mu.Unlock()
+			for range 3 {
+				time.Sleep(1500 * time.Millisecond)
+				versionsOf(t, b)
+				synctest.Wait()
+			}
+			if got := versionsOf(t, b); got != want {
+				t.Errorf("versions %q, want %q", got, want)
+			}
+		}
+		look(nil, "1.0.0 2.0.0")
+		look(errors.New("no volume"), "1.0.0 2.0.0")
+		l.edit(func(files fstest.MapFS) {
+			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, dir200) })
+		})
+		look(nil, "1.0.0")
+		for _, want := range []string{"the tree can be read again", "versions are gone"} {
+			if n := strings.Count(log.String(), want); n != 1 {
+				t.Errorf("%q stands there %d times:\n%s", want, n, log.String())
+			}
+		}
+	})
 }

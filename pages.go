@@ -152,8 +152,8 @@ func (k pageKey) clone() pageKey {
 	return pageKey{Provider{cut(k.Namespace), cut(k.Type)}, cut(k.version), Platform{cut(k.on.OS), cut(k.on.Arch)}}
 }
 
-// A pageCache holds pages as long as there is room, and drops first what has
-// not been asked for for longest.
+// A pageCache holds pages as long as there is room, and drops first what was
+// asked for longest ago.
 type pageCache struct {
 	limit int64 // bytes
 

@@ -118,7 +118,7 @@ type Package struct {
 	// An empty one says that the backend holds the file itself. It has to be
 	// an [Opener], and the registry serves the file, under the name Filename,
 	// terraform-provider-<type>_<version>_SHA256SUMS, and that with ".sig"
-	// behind it.
+	// after it.
 	URL                 string
 	SHASumsURL          string
 	SHASumsSignatureURL string
@@ -156,9 +156,10 @@ type SigningKey struct {
 //
 // What does not exist is reported by an error that matches [fs.ErrNotExist],
 // which clients get as a 404 and take for deleted. A context that has ended is
-// no absence. Every other error is an outage, which they may try again: one that matches
-// [context.DeadlineExceeded] is a 504, the rest a 500. An error's text goes to
-// the log, never to the client. No method returns nil without an error.
+// no absence. Every other error is an outage, which they may try again: one that
+// matches [context.DeadlineExceeded] or [context.Canceled] is a 504, the rest a
+// 500. An error's text goes to the log, never to the client. No method returns
+// nil without an error.
 //
 // Whoever returns a value gives it away: neither the backend nor the registry
 // may modify it afterwards, and the backend may return the same pointer any
@@ -218,7 +219,7 @@ type Options struct {
 
 	// LinkKeys are the secrets that links to files are signed with: random
 	// bytes, the same for all replicas of a registry. The first signs, and all
-	// are accepted, so that a key can be rotated: add the new one behind the
+	// are accepted, so that a key can be rotated: add the new one after the
 	// old one everywhere, then move it to the front, and drop the old one when
 	// the links that it has signed have expired.
 	//
@@ -291,7 +292,7 @@ func New(b Backend, opts *Options) *Registry {
 	r.filesURL = filesFromPackage
 	if opts.ExternalURL != "" {
 		u, err := url.Parse(opts.ExternalURL)
-		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || strings.Contains(u.Host, `"`) || u.RawQuery != "" || u.Fragment != "" {
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(opts.ExternalURL, `"?#`) {
 			panic(fmt.Sprintf("rekisteri: the ExternalURL %q is not an absolute http or https URL", opts.ExternalURL))
 		}
 		r.filesURL = strings.TrimSuffix(u.String(), "/") + filesPath

@@ -426,12 +426,16 @@ func TestPackages(t *testing.T) {
 		pkg("a", "slash", func(p *rekisteri.Package) { p.Filename = "../a.zip" }),
 		pkg("a", "nourl", func(p *rekisteri.Package) { p.SHASumsURL = "" }),
 		pkg("a", "scheme", func(p *rekisteri.Package) { p.URL = "s3://bucket/zip" }),
+		pkg("a", "nohost1", func(p *rekisteri.Package) { p.URL = "https://" }),
+		pkg("a", "nohost2", func(p *rekisteri.Package) { p.URL = "https:///zip" }),
+		pkg("a", "nohost3", func(p *rekisteri.Package) { p.URL = "http:zip" }),
 	}}}
 	reg := newRegistry(t, b)
 	for platform, want := range map[string]int{
 		"linux/amd64": 200, "linux/386": 200, "darwin/amd64": 200,
 		"darwin/386": 404, "linux/arm64": 404, "windows/amd64": 404, "Linux/amd64": 404,
 		"a/noname": 404, "a/space": 404, "a/slash": 404, "a/nourl": 404, "a/scheme": 404,
+		"a/nohost1": 404, "a/nohost2": 404, "a/nohost3": 404,
 	} {
 		resp := get(reg, "GET", "/v1/providers/acme/foo/1.0.0/download/"+platform)
 		if resp.StatusCode != want {

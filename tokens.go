@@ -101,10 +101,7 @@ func (f *TokenFile) look() {
 	}
 	f.looked = now
 	info, err := os.Stat(f.name)
-	if err == nil && f.stamp.is(info) {
-		return
-	}
-	if err == nil {
+	if err == nil && !f.stamp.is(info) {
 		err = f.read()
 	}
 	if err == nil {
@@ -148,10 +145,11 @@ func (f *TokenFile) read() error {
 
 func parseToken(fields []string) (token, error) {
 	var t token
-	if n, err := hex.Decode(t.sum[:], []byte(fields[0][:min(len(fields[0]), 2*sha256.Size)])); err != nil ||
-		n != sha256.Size || len(fields[0]) != 2*sha256.Size {
+	sum, err := hex.DecodeString(fields[0])
+	if err != nil || len(sum) != sha256.Size {
 		return t, errors.New("it does not begin with a SHA-256 of 64 hexadecimal digits") // but may with a secret
 	}
+	t.sum = [sha256.Size]byte(sum)
 	if t.sum == sha256.Sum256(nil) || t.sum == sha256.Sum256([]byte("\n")) {
 		return t, errors.New("it is the SHA-256 of an empty token")
 	}

@@ -201,3 +201,57 @@ func (w lockedWriter) Write(p []byte) (int, error) {
 	defer w.mu.Unlock()
 	return w.b.Write(p)
 }
+
+// TestTokenFileGoneTwice moves a file away and back, twice: each time is logged.
+func TestTokenFileGoneTwice(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "tokens")
+	writeSecret(t, name, tokenLine("token", "acme"))
+	old := time.Now().Add(-time.Hour)
+	if err := os.Chtimes(name, old, old); err != nil {
+		t.Fatal(err)
+	}
+	var log bytes.Buffer
+	f, err := rekisteri.NewTokenFile(name, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	move := func(from, to string) {
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1050 * time.Millisecond)
+		if err := ask(f, "Bearer token", "acme"); err != nil {
+			t.Error(err)
+		}
+	}
+	for range 2 {
+		move(name, name+".away")
+		move(name+".away", name)
+	}
+	if n := strings.Count(log.String(), "cannot be read again"); n != 2 {
+		t.Errorf("it is logged %d times:\n%s", n, log.String())
+	}
+}
+
+// TestTokenPipe is refused: to open a pipe would wait for its writer.
+func TestTokenPipe(t *testing.T) {
+	t.Parallel()
+	name := filepath.Join(t.TempDir(), "tokens")
+	if err := makePipe(name); err != nil {
+		t.Skip(err)
+	}
+	done := make(chan error, 1)
+	go func() {
+		_, err := rekisteri.NewTokenFile(name, nil)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || !strings.Contains(err.Error(), "no regular file") {
+			t.Error(err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Error("it hangs")
+	}
+}

@@ -2,10 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"log/slog"
 
 	"github.com/rekisteri/rekisteri"
 )
@@ -13,7 +13,7 @@ import (
 // check writes a line to stdout for each problem of the tree, and a summary.
 // It returns an error if there is a problem.
 func check(ctx context.Context, c *config, fsys fs.FS, stdout, stderr io.Writer) error {
-	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
+	backend := rekisteri.NewFSBackend(fsys, nil) // Check logs nothing
 	providers, problems := 0, 0
 	const clear = "\r\x1b[K"
 	tty := isTerminal(stderr)
@@ -38,7 +38,7 @@ func check(ctx context.Context, c *config, fsys fs.FS, stdout, stderr io.Writer)
 	}
 	fmt.Fprintf(stdout, "%d providers checked, %d problems\n", providers, problems)
 	if problems > 0 {
-		return fmt.Errorf("the tree has problems")
+		return errors.New("the tree has problems")
 	}
 	return nil
 }

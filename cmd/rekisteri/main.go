@@ -21,6 +21,7 @@ import (
 	"net/url"
 	"os"
 	"os/signal"
+	"path"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -81,7 +82,7 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	flags.DurationVar(&c.drain, "drain", 0, "how `long` to serve on after a signal, while /healthz fails already: as long as a load balancer takes to notice")
 	flags.DurationVar(&c.grace, "grace", 30*time.Second, "how `long` running downloads may take to end after that")
 	flags.BoolVar(&c.check, "check", false, "check the tree, or the providers that are named behind the flags, and exit")
-	flags.BoolVar(&c.hash, "hash", false, "with -check, compare every zip with its sum")
+	flags.BoolVar(&c.hash, "hash", false, "with -check, compare every zip with its sum, and look for the binary in it")
 	if err := flags.Parse(args); err != nil {
 		return nil, err
 	}
@@ -104,11 +105,12 @@ func parseFlags(args []string, stderr io.Writer) (*config, error) {
 	if (c.tlsCert == "") != (c.tlsKey == "") {
 		return nil, errors.New("-tls-cert and -tls-key go together")
 	}
-	if c.prefix = strings.TrimSuffix(c.prefix, "/"); c.prefix != "" && !strings.HasPrefix(c.prefix, "/") {
+	if c.prefix != "" && !strings.HasPrefix(c.prefix, "/") {
 		return nil, fmt.Errorf("-prefix %s does not begin with a slash", c.prefix)
 	}
+	c.prefix = strings.TrimSuffix(path.Join("/", c.prefix), "/") // as the discovery document has it
 	if c.externalURL != "" {
-		if u, err := url.Parse(c.externalURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
+		if u, err := url.Parse(c.externalURL); err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(c.externalURL, `"?#`) {
 			return nil, fmt.Errorf("-external-url %s is not an absolute http or https URL", c.externalURL)
 		}
 	}

@@ -149,6 +149,8 @@ func TestFlags(t *testing.T) {
 		{[]string{"-dir", file}, file},
 		{[]string{"-prefix", "tf"}, "does not begin with a slash"},
 		{[]string{"-external-url", "/tf"}, "not an absolute"},
+		{[]string{"-external-url", `http://a"b`}, "not an absolute"},
+		{[]string{"-external-url", "https://a/tf?"}, "not an absolute"},
 		{[]string{"-tls-cert", missing}, "go together"},
 		{[]string{"-tls-cert", missing, "-tls-key", missing}, missing},
 		{[]string{"-tls-cert", file, "-tls-key", file}, "find any PEM data"},
@@ -179,6 +181,15 @@ func TestFlags(t *testing.T) {
 
 // TestPrefix mounts the registry below a prefix: discovery stays at the root.
 func TestPrefix(t *testing.T) {
+	for _, prefix := range []string{"", "/", "//tf", "/tf//", "/tf/../x"} {
+		s := start(t, "-prefix", prefix)
+		host := "http://127.0.0.1:" + s.port
+		_, discovery := fetch(t, host+"/.well-known/terraform.json")
+		at, _, _ := strings.Cut(strings.TrimPrefix(discovery, `{"providers.v1":"`), `"`)
+		if code, _ := fetch(t, host+at+"hashicorp/random/versions"); code != 200 {
+			t.Errorf("-prefix %q: %s leads to %d", prefix, discovery, code)
+		}
+	}
 	s := start(t, "-prefix", "/tf/")
 	root := strings.TrimSuffix(s.url, "/tf")
 	for path, want := range map[string]int{

@@ -42,7 +42,7 @@ func (s *Scanner) Err() error { return s.err }
 // End returns the first error, or one if something follows the value.
 func (s *Scanner) End() error {
 	if s.Offset() < len(s.text) {
-		s.fail("there is something behind the end")
+		s.fail("there is something after the end")
 	}
 	return s.err
 }

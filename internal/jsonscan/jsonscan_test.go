@@ -76,7 +76,7 @@ func TestRead(t *testing.T) {
 		{`{"a":1 "b":2}`, `',' is missing at byte 7`},
 		{`{"a" 1}`, `':' is missing at byte 5`},
 		{`{"a":[1 2]}`, `',' is missing at byte 8`},
-		{`{"a":1}{}`, `something behind the end at byte 7`},
+		{`{"a":1}{}`, `something after the end at byte 7`},
 		{`[nul]`, `invalid character`},
 		{`nul`, `invalid character`},
 		{`[01]`, `invalid character`},

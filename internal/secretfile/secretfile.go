@@ -27,17 +27,20 @@ const limit = 1 << 20 // bytes in a file
 // Read reads a file. One that others than its owner can write is refused: who
 // can write it decides who gets in. Links are followed.
 func Read(name string) (*File, error) {
+	info, err := os.Stat(name)
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() { // and to open a pipe would wait for its writer
+		return nil, fmt.Errorf("%s is no regular file", name)
+	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	info, err := f.Stat()
-	if err != nil {
+	if info, err = f.Stat(); err != nil { // of the one whose rights count
 		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file", name)
 	}
 	file := &File{Info: info}
 	if runtime.GOOS != "windows" { // whose rights these bits don't show
