@@ -575,6 +575,9 @@ func (p Platform) valid() bool {
 // validVersion reports whether s is a full semantic version whose numbers the
 // clients can hold: they panic where one overflows 64 bits.
 func validVersion(s string) bool {
+	if plainVersion(s) {
+		return true // as almost every one is, and told sooner
+	}
 	if len(s) > maxName {
 		return false
 	}
@@ -593,6 +596,22 @@ func validVersion(s string) bool {
 		}
 	}
 	return true
+}
+
+// plainVersion reports whether s is three numbers, of which none can overflow.
+func plainVersion(s string) bool {
+	digits, dots := 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c == '.' && digits > 0:
+			digits, dots = 0, dots+1
+		case '0' <= c && c <= '9' && (digits != 1 || s[i-1] != '0'):
+			digits++
+		default:
+			return false
+		}
+	}
+	return digits > 0 && dots == 2 && len(s) < len("18446744073709551615")
 }
 
 // validProtocol reports whether s is a version of the plugin protocol, such as
