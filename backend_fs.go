@@ -29,8 +29,8 @@ type FSOptions struct {
 	// CacheBytes bounds what is held of the tree, in bytes. A provider counts
 	// as much as the files that were read of it; zips are not read. What was
 	// asked for longest ago is dropped first, and read again when it is asked
-	// for; of a document, an index of its versions stays, and its
-	// keys. Zero is 32 MiB.
+	// for; of a document, an index of its versions stays, and its keys. Zero is
+	// 32 MiB.
 	CacheBytes int64
 }
 
@@ -412,7 +412,7 @@ func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, too
 		b.drop(h)
 	default:
 		what, due := "the tree", now.Sub(b.outage) > remindEvery
-		if b.health.Err == nil { // it can; if nothing is held, whoever asks gets the error
+		if b.health.Err == nil { // the tree can; and where nothing is held, who asks gets the error
 			what, due = "a provider", before != nil && b.mentioned.due(h.provider.String())
 		} else if due {
 			b.outage = now
@@ -450,8 +450,8 @@ func (b *FSBackend) mourn(p Provider, before, now *Listing) {
 	}
 }
 
-// hold holds the content that a look has found, and drops what was
-// asked for longest ago where there is no room for it.
+// hold holds the content that a look has found, and drops what was asked for
+// longest ago where there is no room for it.
 func (b *FSBackend) hold(h *holding, c *content) {
 	if h.content == nil {
 		h.element = b.recent.PushFront(h)
