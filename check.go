@@ -13,6 +13,8 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+
+	"github.com/rekisteri/rekisteri/internal/names"
 )
 
 // A Problem is something in the tree of an [FSBackend] that a client would
@@ -55,7 +57,7 @@ func (b *FSBackend) Check(ctx context.Context, opts *CheckOptions) iter.Seq[Prob
 		c := &checker{FSBackend: NewFSBackend(b.fsys, &FSOptions{Logger: slog.New(slog.DiscardHandler)}), yield: yield, seen: make(map[report]bool)}
 		providers := opts.Providers
 		if providers == nil {
-			providers = c.names(ctx)
+			providers = c.allNames(ctx)
 		}
 		for _, p := range providers {
 			if c.done || ctx.Err() != nil {
@@ -86,9 +88,9 @@ func (c *checker) found(problems ...Problem) {
 	}
 }
 
-// names returns the providers in the tree. It finds what no client can ask for
+// allNames returns the providers in the tree. It finds what no client can ask for
 // by its name, and links that are not followed.
-func (c *checker) names(ctx context.Context) (providers []Provider) {
+func (c *checker) allNames(ctx context.Context) (providers []Provider) {
 	for p, err := range c.Providers(ctx) {
 		if err == nil {
 			providers = append(providers, p)
@@ -113,14 +115,14 @@ func (c *checker) names(ctx context.Context) (providers []Provider) {
 			}
 			continue
 		}
-		if !validName(name) {
+		if !names.Valid(name) {
 			c.found(nameProblem(name, name))
 			continue
 		}
 		types, _ := fs.ReadDir(c.fsys, name) // an error was found above
 		for _, entry := range types {
 			t, isDocument := strings.CutSuffix(entry.Name(), ".json")
-			if !ignored(t) && !validName(t) && (isDocument || entry.IsDir()) {
+			if !ignored(t) && !names.Valid(t) && (isDocument || entry.IsDir()) {
 				c.found(nameProblem(name+"/"+entry.Name(), t))
 			}
 		}
@@ -198,7 +200,7 @@ func holdsBinary(f io.ReaderAt, size int64, providerType string) bool {
 
 func nameProblem(at, name string) Problem {
 	p := Problem{Path: at, What: "no client can ask for such a name", Effect: "it is not served", Fix: "use letters, digits, - and _"}
-	if lower := strings.ToLower(name); lower != name && validName(lower) {
+	if lower := strings.ToLower(name); lower != name && names.Valid(lower) {
 		p.What, p.Fix = "clients ask for names in lower case", "rename it to "+strings.Replace(at, name, lower, 1)
 	}
 	return p

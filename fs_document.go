@@ -14,9 +14,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/mod/semver"
-
 	"github.com/rekisteri/rekisteri/internal/jsonscan"
+	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
 
@@ -193,7 +192,7 @@ func parseDocument(name string, data []byte) (*parsed, error) {
 // add adds a version of a document, which stands at a place.
 func (d *parsed) add(p *documentParser, v *documentVersion, at span) {
 	rel := p.release(v, d.index.shared)
-	version, ok := readVersion(v.version)
+	version, ok := names.ParseVersion(v.version)
 	switch {
 	case !ok:
 		p.leftOut(fmt.Sprintf("the version %q is not a semantic version", v.version),
@@ -226,7 +225,7 @@ func (d *parsed) report(p *documentParser) {
 		if slices.ContainsFunc(d.releases[v.Version].Packages, func(pkg Package) bool { return len(pkg.SigningKeys) == 0 }) {
 			unsigned = append(unsigned, v.Version)
 		}
-		if len(v.Protocols) > 0 && !slices.ContainsFunc(v.Protocols, installable) {
+		if len(v.Protocols) > 0 && !slices.ContainsFunc(v.Protocols, names.Installable) {
 			old = append(old, v.Version)
 		}
 	}
@@ -488,7 +487,7 @@ func (p *documentParser) leftOut(what, effect, fix string) {
 func (p *documentParser) release(v *documentVersion, outer shared) *Release {
 	rel := &Release{Packages: make([]Package, 0, len(v.platforms))}
 	for _, protocol := range v.protocols {
-		if !validProtocol(protocol) {
+		if !names.ValidProtocol(protocol) {
 			p.leftOut(fmt.Sprintf("version %s: the protocol %q does not parse", v.version, protocol),
 				"it is left out: clients would refuse the version", "write it as in 5.0, in quotes")
 			continue
@@ -541,12 +540,4 @@ func (p *documentParser) check(pkg *Package) error {
 	}
 	p.urls = urls
 	return nil
-}
-
-// readVersion returns the semantic version that s spells out, possibly with a
-// leading "v" or without its last numbers.
-func readVersion(s string) (string, bool) {
-	v := "v" + strings.TrimPrefix(s, "v")
-	version := strings.TrimPrefix(semver.Canonical(v)+semver.Build(v), "v")
-	return version, validVersion(version)
 }

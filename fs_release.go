@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
@@ -119,7 +120,7 @@ func (b *FSBackend) readReleases(p Provider, entries []fs.DirEntry, prev, c *con
 func ignored(name string) bool { return strings.HasPrefix(name, ".") || name == "lost+found" }
 
 func looksLikeVersion(name string) bool {
-	_, ok := readVersion(name)
+	_, ok := names.ParseVersion(name)
 	return ok
 }
 
@@ -337,14 +338,14 @@ func (d *releaseDir) choose(p Provider, infos map[string]fs.FileInfo) *heldRelea
 		case !ok:
 		case typ != p.Type:
 			d.aside(d.path+"/"+name, "its name says that it is of the provider "+typ, "move it to that provider's directory")
-		case !validVersion(version):
+		case !names.ValidVersion(version):
 			d.aside(d.path+"/"+name, fmt.Sprintf("%q in its name is not a full semantic version", version), "release it as in 1.2.3")
 		default:
 			found = append(found, &heldRelease{version: version, sumsName: name})
 		}
 	}
 	if len(found) > 1 {
-		named, _ := readVersion(path.Base(d.path))
+		named, _ := names.ParseVersion(path.Base(d.path))
 		for _, r := range found {
 			if r.version != named {
 				d.aside(d.path+"/"+r.sumsName, "it is one of several in the directory", "put each release in a directory of its own")
@@ -400,7 +401,7 @@ func (b *FSBackend) readManifest(p Provider, dir *releaseDir, r *heldRelease, su
 	}
 	protocols := manifest.Metadata.Protocols
 	for _, protocol := range protocols {
-		if !validProtocol(protocol) {
+		if !names.ValidProtocol(protocol) {
 			dir.broken(at, fmt.Sprintf("the protocol %q does not parse", protocol), "write it as in 5.0")
 			return
 		}
@@ -408,18 +409,11 @@ func (b *FSBackend) readManifest(p Provider, dir *releaseDir, r *heldRelease, su
 	if len(protocols) == 0 {
 		return
 	}
-	if !slices.ContainsFunc(protocols, installable) {
+	if !slices.ContainsFunc(protocols, names.Installable) {
 		dir.broken(at, fmt.Sprintf("the release speaks the protocols %q only, and clients 5 and 6", protocols), "release it with a newer plugin SDK")
 		return
 	}
 	r.protocols = protocols
-}
-
-// installable reports whether clients install what speaks a version of the
-// plugin protocol: those of 5 and 6.
-func installable(protocol string) bool {
-	major, _, _ := strings.Cut(protocol, ".")
-	return major == "5" || major == "6"
 }
 
 // wholeZip reports whether a file has the end of a zip, as one that is still

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/rekisteri/rekisteri/internal/names"
 )
 
 const (
@@ -218,7 +220,7 @@ func (b *FSBackend) root() (*rootDir, error) {
 		}
 		root := &rootDir{make(map[string]bool)}
 		for _, entry := range entries {
-			if mayBeDir(entry) && validName(entry.Name()) {
+			if mayBeDir(entry) && names.Valid(entry.Name()) {
 				root.namespaces[entry.Name()] = true
 			}
 		}
@@ -282,7 +284,7 @@ func (b *FSBackend) readNamespace(name string, prev *namespaceDir) (*namespaceDi
 	for _, entry := range entries {
 		t, isDocument := strings.CutSuffix(entry.Name(), ".json")
 		switch {
-		case !validName(t):
+		case !names.Valid(t):
 		case isDocument:
 			ns.documents[t] = true
 		case b.isDir(name+"/"+t, entry, &ns.problems):

@@ -14,14 +14,13 @@ import (
 	"net/url"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode"
 
 	"golang.org/x/mod/semver"
 
+	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
@@ -161,7 +160,7 @@ func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace,
 	if err != nil {
 		return err
 	}
-	if !validVersion(version) {
+	if !names.ValidVersion(version) {
 		return errVersion()
 	}
 	if !on.valid() {
@@ -185,7 +184,7 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, ve
 	if !p.valid() { // a link has no upper case
 		return notFound("the provider's name cannot exist")
 	}
-	if !validVersion(version) {
+	if !names.ValidVersion(version) {
 		return errVersion()
 	}
 	if r.opener == nil {
@@ -351,7 +350,7 @@ func (r *Registry) listingDocument(p Provider, l *Listing) (*listingJSON, error)
 	seen := make(map[string]bool, len(l.Versions))
 	for _, v := range l.Versions {
 		switch {
-		case !validVersion(v.Version):
+		case !names.ValidVersion(v.Version):
 			r.leftOut(p, v.Version, "the version is not a full semantic version")
 			continue
 		case seen[v.Version]:
@@ -451,7 +450,7 @@ func (r *Registry) protocols(p Provider, version string, all []string) []string 
 	if all == nil {
 		return []string{}
 	}
-	return without(all, func(s string) bool { return !validProtocol(s) }, func(s string) {
+	return without(all, func(s string) bool { return !names.ValidProtocol(s) }, func(s string) {
 		r.leftOut(p, version, "the protocol version does not parse", "protocol", s)
 	})
 }
@@ -511,10 +510,6 @@ func (m *mentioned) due(what string) bool {
 // armorHeader begins an armored OpenPGP public key.
 const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
-// maxName bounds the names in a request, in bytes. No provider, version or
-// platform comes near it.
-const maxName = 128
-
 // provider returns the provider that a request names, and may see.
 func (r *Registry) provider(req *http.Request, namespace, providerType string) (Provider, error) {
 	p := Provider{strings.ToLower(namespace), strings.ToLower(providerType)}
@@ -545,80 +540,11 @@ func errVersion() error { return notFound("the version is not a full semantic ve
 // valid reports whether p can be a provider's address, in lower case. Clients
 // allow letters of any script, digits and dashes, and newer ones underscores.
 func (p Provider) valid() bool {
-	return validName(p.Namespace) && validName(p.Type)
-}
-
-func validName(s string) bool {
-	for _, r := range s {
-		switch {
-		case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '-', r == '_':
-		case !unicode.In(r, unicode.Letter, unicode.Mark, unicode.Digit), unicode.ToLower(r) != r:
-			return false // as is U+FFFD, which stands for bytes that are no UTF-8
-		}
-	}
-	return s != "" && len(s) <= maxName
+	return names.Valid(p.Namespace) && names.Valid(p.Type)
 }
 
 // valid reports whether p can be a platform's name.
-func (p Platform) valid() bool {
-	ok := func(s string) bool {
-		for i := range len(s) {
-			if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') {
-				return false
-			}
-		}
-		return s != "" && len(s) <= maxName
-	}
-	return ok(p.OS) && ok(p.Arch)
-}
-
-// validVersion reports whether s is a full semantic version whose numbers the
-// clients can hold: they panic where one overflows 64 bits.
-func validVersion(s string) bool {
-	if plainVersion(s) {
-		return true // as almost every one is, and told sooner
-	}
-	if len(s) > maxName {
-		return false
-	}
-	v := "v" + s
-	if full := semver.Canonical(v); full != v && (full == "" || full+semver.Build(v) != v) {
-		return false
-	}
-	if len(s) < len("18446744073709551615") { // no number can overflow
-		return true
-	}
-	core, _, _ := strings.Cut(s, "+")
-	core, _, _ = strings.Cut(core, "-")
-	for n := range strings.SplitSeq(core, ".") {
-		if _, err := strconv.ParseUint(n, 10, 64); err != nil {
-			return false
-		}
-	}
-	return true
-}
-
-// plainVersion reports whether s is three numbers, of which none can overflow.
-func plainVersion(s string) bool {
-	digits, dots := 0, 0
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c == '.' && digits > 0:
-			digits, dots = 0, dots+1
-		case '0' <= c && c <= '9' && (digits != 1 || s[i-1] != '0'):
-			digits++
-		default:
-			return false
-		}
-	}
-	return digits > 0 && dots == 2 && len(s) < len("18446744073709551615")
-}
-
-// validProtocol reports whether s is a version of the plugin protocol, such as
-// "5.0". One that is as short as they are has no number that overflows.
-func validProtocol(s string) bool {
-	return len(s) < 20 && !strings.ContainsAny(s, "-+") && semver.IsValid("v"+s)
-}
+func (p Platform) valid() bool { return names.ValidPlatform(p.OS) && names.ValidPlatform(p.Arch) }
 
 // check returns why no client can install the package, if none can. An empty
 // URL is that of a file that is held, if files are.
@@ -626,10 +552,7 @@ func (p *Package) check(held bool) error {
 	if !p.valid() {
 		return fmt.Errorf("the platform %q %q is not in lower-case letters and digits", p.OS, p.Arch)
 	}
-	// The clients look for the name in SHA256SUMS, where white space ends it.
-	if p.Filename == "" || len(p.Filename) > 255 || strings.ContainsFunc(p.Filename, func(r rune) bool {
-		return r <= ' ' || r == '/' || r == '\\' || r > '~' && !unicode.IsPrint(r) // no other white space is printable
-	}) {
+	if !names.ValidFilename(p.Filename) {
 		return fmt.Errorf("the file name %q is empty, too long, or has a character that none can have", p.Filename)
 	}
 	for _, u := range [...]struct{ name, url string }{
@@ -641,21 +564,9 @@ func (p *Package) check(held bool) error {
 		if u.url == "" {
 			return fmt.Errorf("the URL of %s is missing", u.name)
 		}
-		if !validURL(u.url) {
+		if !names.ValidURL(u.url) {
 			return fmt.Errorf("the URL of %s is not an http or https one", u.name)
 		}
 	}
 	return nil
-}
-
-// validURL reports whether s is an http or https URL, or a relative reference.
-func validURL(s string) bool {
-	odd := func(r rune) bool {
-		return (r < 'a' || r > 'z') && (r < '-' || r > '9') && (r < 'A' || r > 'Z') && r != '_' && r != '~' && r != '+'
-	}
-	if rest, ok := strings.CutPrefix(s, "https://"); ok && rest != "" && rest[0] != '/' && !strings.ContainsFunc(rest, odd) {
-		return true // as almost every one is, and told sooner
-	}
-	u, err := url.Parse(s)
-	return err == nil && (u.Scheme == "" || (u.Scheme == "https" || u.Scheme == "http") && u.Host != "")
 }

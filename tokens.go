@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/secretfile"
 )
 
@@ -162,7 +163,7 @@ func parseToken(fields []string) (token, error) {
 			continue
 		}
 		namespace = strings.ToLower(namespace)
-		if !validName(namespace) {
+		if !names.Valid(namespace) {
 			return t, fmt.Errorf("word %d is neither a namespace nor *", i+2) // and may be a secret
 		}
 		t.namespaces = append(t.namespaces, namespace)
