@@ -1,0 +1,192 @@
+// Package refresh keeps values in memory that come from somewhere slow: a Value
+// is loaded again from time to time, a Map evicts what was not used for long.
+package refresh
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// A Policy says when a [Value] is loaded again, and how long a caller waits for
+// that.
+type Policy struct {
+	// Every is the shortest time between the starts of two loads.
+	Every time.Duration
+
+	// Rest makes the time between two loads at least this many times as long as
+	// the last reload took, so that a slow source is asked less often. The first
+	// load does not count: it usually takes longer than the others.
+	Rest int
+
+	// FirstWait is how long Get waits for the first value.
+	FirstWait time.Duration
+
+	// Fresh is the age up to which a value is returned without waiting for the
+	// load that replaces it. Get waits for that load if the value is older, but
+	// no longer than StaleWait after the load started.
+	Fresh, StaleWait time.Duration
+}
+
+// A Value is a value that is loaded when it is asked for, and loaded again when
+// it is due. One load runs at a time, in a goroutine of its own. A load that
+// fails leaves the last good value in place. A Value is safe for concurrent use.
+type Value[T any] struct {
+	policy *Policy
+	load   func(prev T, loaded bool) (T, error)
+
+	current atomic.Pointer[snapshot[T]] // nil: nothing was loaded yet
+
+	mu     sync.Mutex
+	flight *flight[T] // the load that runs; nil: none
+}
+
+// A snapshot is what was last loaded. It is immutable.
+type snapshot[T any] struct {
+	value T
+	asOf  time.Time // when its load started
+	next  time.Time // when it is loaded again
+}
+
+// A flight is a load that runs.
+type flight[T any] struct {
+	started time.Time
+	done    chan struct{} // closed when value and err are set
+	value   T
+	err     error
+}
+
+// New returns a Value. Its first load has loaded false and the zero value for
+// prev; later ones have the last good value. A panic of load counts as an error.
+func New[T any](policy *Policy, load func(prev T, loaded bool) (T, error)) *Value[T] {
+	return &Value[T]{policy: policy, load: load}
+}
+
+// Get returns the value. It returns an error only if nothing was loaded yet and
+// the load fails, ctx is done, or the load takes longer than the policy allows,
+// for which the error matches [context.DeadlineExceeded].
+func (v *Value[T]) Get(ctx context.Context) (value T, err error) {
+	now := time.Now()
+	s := v.current.Load()
+	if s != nil && now.Before(s.next) {
+		return s.value, nil
+	}
+	f := v.start(now)
+	wait := v.policy.FirstWait
+	if s != nil {
+		if now.Sub(s.asOf) <= v.policy.Fresh {
+			return s.value, nil
+		}
+		wait = v.policy.StaleWait - now.Sub(f.started)
+		if wait <= 0 {
+			return s.value, nil
+		}
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-f.done:
+		return f.value, f.err
+	case <-ctx.Done():
+		err = ctx.Err()
+	case <-timer.C:
+		err = fmt.Errorf("no answer for %v: %w", wait, context.DeadlineExceeded)
+	}
+	if s != nil {
+		return s.value, nil
+	}
+	return value, err
+}
+
+// Reload loads the value by a load that starts after the call, and returns its
+// result. It waits as long as ctx allows.
+func (v *Value[T]) Reload(ctx context.Context) (value T, err error) {
+	called := time.Now()
+	for {
+		v.mu.Lock()
+		f := v.flight
+		v.mu.Unlock()
+		mine := f == nil
+		if mine {
+			f = v.start(called)
+		}
+		select {
+		case <-f.done:
+		case <-ctx.Done():
+			return value, ctx.Err()
+		}
+		if mine {
+			return f.value, f.err
+		}
+	}
+}
+
+// Peek returns the last good value, and whether there is one. It loads nothing.
+func (v *Value[T]) Peek() (value T, loaded bool) {
+	if s := v.current.Load(); s != nil {
+		return s.value, true
+	}
+	return value, false
+}
+
+// Expire makes the value due: the next Get starts a load.
+func (v *Value[T]) Expire() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if s := v.current.Load(); s != nil {
+		v.current.Store(&snapshot[T]{s.value, s.asOf, time.Time{}})
+	}
+}
+
+// start returns the load that runs, and starts one if there is none.
+func (v *Value[T]) start(now time.Time) *flight[T] {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.flight == nil {
+		v.flight = &flight[T]{started: now, done: make(chan struct{})}
+		go v.run(v.flight)
+	}
+	return v.flight
+}
+
+// run loads the value and ends the flight.
+func (v *Value[T]) run(f *flight[T]) {
+	prev := v.current.Load()
+	var value T
+	if prev != nil {
+		value = prev.value
+	}
+	loaded, err := guard(func() (T, error) { return v.load(value, prev != nil) })
+	next := &snapshot[T]{loaded, f.started, f.started.Add(v.policy.Every)}
+	if prev != nil {
+		next.next = f.started.Add(max(v.policy.Every, time.Duration(v.policy.Rest)*time.Since(f.started)))
+		if err != nil {
+			next.value, next.asOf = prev.value, prev.asOf
+		}
+	}
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if err == nil || prev != nil {
+		f.value = next.value
+		v.current.Store(next)
+	} else {
+		f.err = err
+	}
+	v.flight = nil
+	close(f.done)
+}
+
+// guard returns what f panics with as an error. In a goroutine of its own, a
+// panic would end the process.
+func guard[T any](f func() (T, error)) (value T, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	return f()
+}
