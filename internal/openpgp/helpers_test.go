@@ -110,20 +110,3 @@ func packet(tag byte, body ...byte) []byte {
 	n := len(body) - 192
 	return append([]byte{0xC0 | tag, byte(n>>8 + 192), byte(n)}, body...)
 }
-
-// signature returns an EdDSA signature packet with the given subpackets, and with zeros for the signature itself.
-func signature(kind byte, hashed, unhashed []byte) []byte {
-	b := append([]byte{4, kind, 22, 8, byte(len(hashed) >> 8), byte(len(hashed))}, hashed...)
-	b = append(append(b, byte(len(unhashed)>>8), byte(len(unhashed))), unhashed...)
-	return packet(2, append(b, 0, 0, 0, 0, 0, 0)...)
-}
-
-// own returns the subpackets of the creation time, a second into 1970, and of the issuer.
-func own(fingerprint []byte) []byte {
-	return append([]byte{5, 2, 0, 0, 0, 1, 22, 33, 4}, fingerprint...)
-}
-
-// embedded returns a subpacket that embeds a signature packet.
-func embedded(sig []byte) []byte {
-	return append([]byte{byte(len(body(sig)) + 1), 32}, body(sig)...)
-}

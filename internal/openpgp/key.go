@@ -1,6 +1,8 @@
 package openpgp
 
 import (
+	"cmp"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -117,40 +119,74 @@ func readParts(primary *publicKey, parts []part) (Key, error) {
 				k.Signers = append(k.Signers, *signer)
 			}
 		default:
-			for j := range p.sigs {
-				s := &p.sigs[j]
-				if s.kind == sigKeyRevocation && !primary.made(s) {
-					return k, errors.New("revocation by another key, which clients refuse")
-				}
-				k.Revoked = k.Revoked || s.kind == sigKeyRevocation
+			revoked, err := p.revokes(primary)
+			if err != nil {
+				return k, err
 			}
+			k.Revoked = k.Revoked || revoked
 			if last := p.newest(primary, sigDirectKey, sigDirectKey); last != nil && (direct == nil || last.created > direct.created) {
 				direct = last
 			}
 		}
 	}
-	signs := false
-	if primary.version == 6 {
-		if direct == nil {
-			return k, errors.New("no direct-key signature of its own")
-		}
-		signs, k.Expires = direct.sign, end(primary.created, direct.keyLife)
-	} else {
+	var self []*signature // clients take the key's properties from one of these
+	switch {
+	case primary.version == 4:
 		best, err := ids.primary()
 		if err != nil {
 			return k, err
 		}
-		signs = true
 		for _, id := range best {
-			signs = signs && id.self.sign
+			self = append(self, id.self)
 			k.Revoked = k.Revoked || id.revocations > 0
-			k.Expires = earlier(k.Expires, end(primary.created, id.self.keyLife))
 		}
+	case direct == nil:
+		return k, errors.New("no direct-key signature of its own")
+	case primary.refutes(direct, primary.hashed()):
+		return k, errors.New("direct-key signature that does not verify")
+	default:
+		self = append(self, direct)
+	}
+	return k, k.describe(primary, self)
+}
+
+// describe sets the properties that self, the self-signatures of primary, give the key.
+func (k *Key) describe(primary *publicKey, self []*signature) error {
+	signs, since := true, primary.created
+	for _, s := range self {
+		if s.critical {
+			return errors.New("self-signature with a critical notation, which clients refuse")
+		}
+		signs, since = signs && s.sign, max(since, s.created)
+		k.Expires = earlier(k.Expires, earlier(end(primary.created, s.keyLife), end(s.created, s.life)))
+	}
+	for i := range k.Signers {
+		k.Signers[i].since = max(since, k.Signers[i].since)
 	}
 	if signs && !k.Signs(k.ID) {
-		k.Signers = slices.Insert(k.Signers, 0, Signer{ID: k.ID, Expires: k.Expires, Revoked: k.Revoked})
+		k.Signers = slices.Insert(k.Signers, 0, Signer{
+			ID: k.ID, Expires: k.Expires, Revoked: k.Revoked,
+			verifier: primary.verifier, beyond: primary.beyond, since: since,
+		})
 	}
-	return k, nil
+	return nil
+}
+
+// revokes reports whether there is a signature on p that revokes primary.
+func (p *part) revokes(primary *publicKey) (bool, error) {
+	revoked := false
+	for i := range p.sigs {
+		switch s := &p.sigs[i]; {
+		case s.kind != sigKeyRevocation:
+		case !primary.made(s):
+			return false, errors.New("revocation by another key, which clients refuse")
+		case primary.refutes(s, primary.hashed()):
+			return false, errors.New("revocation that does not verify")
+		default:
+			revoked = true
+		}
+	}
+	return revoked, nil
 }
 
 // note sets k.updated by the signatures of primary on p.
@@ -183,12 +219,16 @@ type identities []identity
 // the same user ID, the later one counts.
 func (ids *identities) add(primary *publicKey, p *part) error {
 	id := identity{userID: p.userID, self: p.newest(primary, sigGenericCert, sigPositiveCert)}
+	hashed := binary.BigEndian.AppendUint32([]byte{0xB4}, uint32(len(p.userID)))
 	for i := range p.sigs {
 		switch s := &p.sigs[i]; {
-		case s.kind == sigCertRevocation && primary.made(s):
-			id.revocations++
 		case s.kind != sigCertRevocation && (s.kind < sigGenericCert || s.kind > sigPositiveCert):
 			return fmt.Errorf("user ID with a signature of type %#02x", s.kind)
+		case !primary.made(s):
+		case primary.refutes(s, primary.hashed(), hashed, []byte(p.userID)):
+			return errors.New("user ID with a signature of its key that does not verify")
+		case s.kind == sigCertRevocation:
+			id.revocations++
 		}
 	}
 	if id.self == nil && id.revocations == 0 {
@@ -238,15 +278,19 @@ func (id *identity) before(other *identity) bool {
 
 // readSubkey returns the subkey p of primary as a signer, or nil if it may not sign.
 func (p *part) readSubkey(primary *publicKey) (*Signer, error) {
-	signer := &Signer{ID: p.key.id}
+	signer := &Signer{ID: p.key.id, verifier: p.key.verifier, beyond: cmp.Or(primary.beyond, p.key.beyond)}
 	for i := range p.sigs {
 		switch s := &p.sigs[i]; {
 		case s.kind != sigSubkeyBinding && s.kind != sigSubkeyRevocation:
 			return nil, fmt.Errorf("signature of type %#02x", s.kind)
 		case !primary.made(s):
 			return nil, errors.New("signature by another key than the primary")
-		case s.sign && !s.crossed:
+		case primary.refutes(s, primary.hashed(), p.key.hashed()):
+			return nil, errors.New("signature by its primary key that does not verify")
+		case s.sign && s.embedded == nil:
 			return nil, errors.New("flagged for signing, but without a signature of its own on the primary key")
+		case s.sign && p.key.refutes(s.embedded, primary.hashed(), p.key.hashed()):
+			return nil, errors.New("flagged for signing, but its signature on the primary key does not verify")
 		case s.kind == sigSubkeyRevocation:
 			signer.Revoked = true
 		}
@@ -258,6 +302,12 @@ func (p *part) readSubkey(primary *publicKey) (*Signer, error) {
 	case !binding.sign:
 		return nil, nil
 	}
-	signer.Expires = end(p.key.created, binding.keyLife)
+	signer.Expires, signer.since = end(p.key.created, binding.keyLife), p.key.created
+	for _, s := range []*signature{binding, binding.embedded} {
+		if s.critical {
+			return nil, errors.New("signature with a critical notation, which clients refuse")
+		}
+		signer.Expires, signer.since = earlier(signer.Expires, end(s.created, s.life)), max(signer.since, s.created)
+	}
 	return signer, nil
 }

@@ -38,6 +38,10 @@ type Signer struct {
 	ID      string    // as in [Signature.Issuer]
 	Expires time.Time // zero: never; a subkey may expire before its primary key
 	Revoked bool
+
+	verifier verifier
+	beyond   string // names what about it cannot be verified; empty: nothing
+	since    uint   // it is not valid before
 }
 
 // Signs reports whether id is the ID of one of the key's signers.

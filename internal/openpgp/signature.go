@@ -2,6 +2,7 @@ package openpgp
 
 import (
 	"bytes"
+	"crypto"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,10 +25,27 @@ var ErrArmored = errors.New("signature is armored, and clients read only the bin
 // with no others is an error. Anything else in the file at which a client stops is an error
 // too, and so is a signature that clients refuse whatever the key.
 func ReadSignatures(b []byte) ([]Signature, error) {
+	parsed, err := readSignatures(b)
+	if err != nil {
+		return nil, err
+	}
+	return statements(parsed), nil
+}
+
+// statements returns what signatures state of themselves.
+func statements(parsed []signature) []Signature {
+	sigs := make([]Signature, len(parsed))
+	for i, s := range parsed {
+		sigs[i] = Signature{Issuer: s.issuer, Created: unix(s.created), Expires: end(s.created, s.life)}
+	}
+	return sigs
+}
+
+func readSignatures(b []byte) ([]signature, error) {
 	if bytes.HasPrefix(bytes.TrimSpace(b), []byte("-----BEGIN PGP ")) {
 		return nil, ErrArmored
 	}
-	var sigs []Signature
+	var sigs []signature
 	why := "empty file"
 	for len(b) > 0 {
 		p, rest, err := nextPacket(b)
@@ -57,7 +75,7 @@ func ReadSignatures(b []byte) ([]Signature, error) {
 		case s.critical:
 			return nil, errors.New("signature has a critical notation, which clients refuse")
 		}
-		sigs = append(sigs, Signature{Issuer: s.issuer, Created: unix(s.created), Expires: end(s.created, s.life)})
+		sigs = append(sigs, s)
 	}
 	if len(sigs) == 0 {
 		return nil, fmt.Errorf("no signature that clients read: %s", why)
@@ -65,11 +83,26 @@ func ReadSignatures(b []byte) ([]Signature, error) {
 	return sigs, nil
 }
 
-// saltSize maps the hash algorithms that clients know to the size of the salt that goes with
-// each in version 6 (RFC 9580, section 9.5).
-var saltSize = map[byte]uint{8: 16, 9: 24, 10: 32, 11: 16, 12: 16, 14: 32}
+const (
+	hashSHA1   = 2
+	hashSHA224 = 11
+)
 
-const hashSHA1 = 2 // which clients know up to version 4
+// hashes maps the hash algorithms that clients know to the implementation and to the size of
+// the salt that goes with it in version 6 (RFC 9580, section 9.5). SHA-1 is known up to
+// version 4 only, and has no salt.
+var hashes = map[byte]struct {
+	crypto.Hash
+	salt uint
+}{
+	hashSHA1:   {Hash: crypto.SHA1},
+	8:          {Hash: crypto.SHA256, salt: 16},
+	9:          {Hash: crypto.SHA384, salt: 24},
+	10:         {Hash: crypto.SHA512, salt: 32},
+	hashSHA224: {Hash: crypto.SHA224, salt: 16},
+	12:         {Hash: crypto.SHA3_256, salt: 16},
+	14:         {Hash: crypto.SHA3_512, salt: 32},
+}
 
 // Signature types (RFC 9580, section 5.2.1).
 const (
@@ -90,15 +123,20 @@ type signature struct {
 	foreign string // why clients skip it; empty if they do not
 
 	version, kind, algo byte
+	hash                byte
+	hashed              []byte // the fields up to the hashed subpackets, which are hashed too
+	tag                 []byte // the first two bytes of the hash
+	salt                []byte // of version 6
+	r, s                []byte // the signature proper; s is not used by RSA, Ed25519 and Ed448
 	issuer, fingerprint string
 	disputed            bool // names different issuers
 	dated               bool // has a creation time
 	created, life       uint // in seconds
 	keyLife             uint
-	sign                bool // flags a key for signing
-	primaryID           bool // flags its user ID as the primary one
-	crossed             bool // embeds a signature by the subkey
-	critical            bool // has a notation that its readers must know
+	sign                bool       // flags a key for signing
+	primaryID           bool       // flags its user ID as the primary one
+	embedded            *signature // by the subkey
+	critical            bool       // has a notation that its readers must know
 }
 
 // parseSignature parses the body of a signature packet or of an embedded signature. It
@@ -114,35 +152,38 @@ func parseSignature(body []byte, embedded bool) (signature, error) {
 		s.foreign = fmt.Sprintf("signature version %d", s.version)
 		return s, nil
 	}
-	s.kind, s.algo = f.byte(), f.byte()
-	hash := f.byte()
+	s.kind, s.algo, s.hash = f.byte(), f.byte(), f.byte()
 	hashed := fields{b: f.take(f.number(width))}
+	s.hashed = body[:len(body)-len(f.b)]
 	unhashed := fields{b: f.take(f.number(width))}
-	f.take(2) // of the hash
+	s.tag = f.take(2)
 	if f.short {
 		return s, f.check("signature packet")
 	}
-	salt, known := saltSize[hash]
-	if !known && (hash != hashSHA1 || s.version > 4) {
-		s.foreign = fmt.Sprintf("hash algorithm %d", hash)
+	hash, known := hashes[s.hash]
+	switch {
+	case !known || s.hash == hashSHA1 && s.version > 4:
+		s.foreign = fmt.Sprintf("hash algorithm %d", s.hash)
 		return s, nil
-	}
-	if !slices.Contains(signing, s.algo) {
+	case !slices.Contains(signing, s.algo):
 		s.foreign = fmt.Sprintf("signature algorithm %d", s.algo)
 		return s, nil
 	}
-	if s.version > 4 && (f.number(1) != salt || f.take(salt) == nil) {
-		return s, errors.New("signature with a salt of the wrong size")
+	if s.version > 4 {
+		if f.number(1) != hash.salt {
+			return s, errors.New("signature with a salt of the wrong size")
+		}
+		s.salt = f.take(hash.salt)
 	}
 	switch s.algo {
-	case 1, 3: // RSA
-		f.mpi()
-	case 27: // Ed25519
-		f.take(64)
-	case 28: // Ed448
-		f.take(114)
+	case algoRSA, algoRSASignOnly:
+		s.r = f.mpi()
+	case algoEd25519:
+		s.r = f.take(64)
+	case algoEd448:
+		s.r = f.take(114)
 	default:
-		_, _ = f.mpi(), f.mpi()
+		s.r, s.s = f.mpi(), f.mpi()
 	}
 	if err := f.check("signature packet"); err != nil {
 		return s, err
@@ -211,7 +252,7 @@ func (s *signature) readSubpacket(sp []byte, hashed, embedded bool) error {
 		f.take(1)
 		f.rest()
 	case 32: // embedded signature
-		if embedded || s.crossed || s.kind == sigPrimaryKeyBinding {
+		if embedded || s.embedded != nil || s.kind == sigPrimaryKeyBinding {
 			return errors.New("signature with more than one embedded in it")
 		}
 		in, err := parseSignature(f.rest(), true)
@@ -223,7 +264,7 @@ func (s *signature) readSubpacket(sp []byte, hashed, embedded bool) error {
 		case in.kind != sigPrimaryKeyBinding:
 			return fmt.Errorf("embedded signature of type %#02x", in.kind)
 		}
-		s.crossed = true
+		s.embedded = &in
 	case 33, 35: // fingerprints of the issuer, of an intended recipient
 		version, size, id := f.byte(), uint(20), 12
 		if version > 4 {

@@ -6,8 +6,9 @@
 # The keys differ from run to run, so the tables of the tests must be adapted: gpg's account of
 # each key is printed. To add fixtures and keep the others, add a group and make only that.
 #
-# Two keys are not made here. hashicorp-2014.asc is the key with which HashiCorp signed its
-# first providers. rfc9580.asc is the sample of RFC 9580, appendix A.3: GnuPG knows no version 6.
+# Not made here are hashicorp-2014.asc, the key with which HashiCorp signed its first providers,
+# and rfc9580.asc, rfc9580.sig and rfc9580, the samples of RFC 9580, appendices A.3 and A.6:
+# GnuPG knows no version 6.
 set -eu
 cd "$(dirname "$0")"
 group=${1:-all}
@@ -145,11 +146,14 @@ verifying() {
 	sign brainpool-signer
 	export_ brainpool-signer
 
-	# What text mode makes of line ends and of spaces before them.
-	printf 'unix \nwindows \r\nmac\rtab\t\n\n\r\r\nno line feed at the end ' >text
+	# Text mode turns line ends into CRLF. GnuPG drops every carriage return in front of a line
+	# feed, clients do not: they refuse its signature of a file with two of them.
+	printf 'unix\nwindows\r\n\n\r\na carriage return\rin a line\na space at the end \nno line feed at the end' >text
+	printf 'two carriage returns\r\r\n' >returns
 	new text ed25519 sign,cert never
 	at 20240601T000000 --output text.sig --local-user text@example.com --textmode --detach-sign text
 	at 20240601T000000 --output text-binary.sig --local-user text@example.com --detach-sign text
+	at 20240601T000000 --output returns.sig --local-user text@example.com --textmode --detach-sign returns
 	export_ text
 
 	# Subkeys that no longer sign, while their primary key is valid.
@@ -193,5 +197,5 @@ for f in *.asc; do
 done
 for f in *.sig; do
 	echo "== $f"
-	gpg --list-packets "$f" | grep -E 'keyid|subpkt (2|3|33) '
+	gpg --list-packets "$f" 2>/dev/null | grep -E 'keyid|subpkt (2|3|33) ' || true
 done
