@@ -117,7 +117,7 @@ func (v *verifier) refutes(s *signature, data ...[]byte) bool {
 		}
 		return len(sig) != ed25519.SignatureSize || !ed25519.Verify(public, sum, sig)
 	}
-	return true // a key for encryption
+	return true // a key for encryption, whose algorithm no signature has
 }
 
 // pad returns a copy of b with the leading zeros that a multiprecision integer lacks. A b that

@@ -215,6 +215,30 @@ func TestVerifySelfSignatures(t *testing.T) {
 	}
 }
 
+// An RSA key so large that verifying takes long is not used.
+func TestVerifyLargeRSA(t *testing.T) {
+	number := func(bits int) []byte {
+		return slices.Concat([]byte{byte(bits >> 8), byte(bits)}, []byte{1 << ((bits - 1) % 8)}, slices.Repeat([]byte{0xFF}, (bits+7)/8-1))
+	}
+	for _, tt := range []struct {
+		bits int
+		want error
+	}{
+		{bits: 16385, want: openpgp.ErrUnverifiable},
+		{bits: 65535, want: openpgp.ErrUnverifiable},
+	} {
+		key := packet(6, slices.Concat([]byte{4, 0x65, 0x92, 0, 0x80, 1}, number(tt.bits), []byte{0, 17, 1, 0, 1})...)
+		hashed := append(own(fingerprint(body(key))), 2, 27, 2)
+		rsa := func(kind byte) []byte {
+			return packet(2, slices.Concat([]byte{4, kind, 1, 8, 0, byte(len(hashed))}, hashed, []byte{0, 0, 0, 0}, number(tt.bits-1))...)
+		}
+		r := forgedRing(t, key, packet(13, 'x'), rsa(0x13))
+		if _, err := r.Verify(nil, rsa(0), unix(created)); !errors.Is(err, tt.want) {
+			t.Errorf("%d bits: got error %v, want %v", tt.bits, err, tt.want)
+		}
+	}
+}
+
 // A key that may not sign is unknown to clients.
 func TestVerifyWithoutFlag(t *testing.T) {
 	ed := forgedKey()
