@@ -597,8 +597,10 @@ func outlives(a, b openpgp.Key) bool {
 func (k *keyring) signer(signed []openpgp.Signature) (*ringKey, *openpgp.Signature) {
 	for i := range signed {
 		for j := range k.keys {
-			if slices.Contains(k.keys[j].Signers, signed[i].Issuer) {
-				return &k.keys[j], &signed[i]
+			key := &k.keys[j]
+			made := func(s openpgp.Signer) bool { return s.ID == signed[i].Issuer && (key.Revoked || !s.Revoked) }
+			if slices.ContainsFunc(key.Signers, made) {
+				return key, &signed[i]
 			}
 		}
 	}
