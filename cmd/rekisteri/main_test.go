@@ -359,7 +359,7 @@ func TestCheck(t *testing.T) {
 		t.Fatal(err)
 	}
 	writeFile(t, zip, string(b))
-	const sum, bad, empty = "linux_amd64.zip: it has another sum", "acme/bad.json: it is no metadata document", "demo/hello/2.0.0: there is no SHA256SUMS"
+	const sum, bad, empty = "linux_amd64.zip: its sum is not the one in SHA256SUMS", "acme/bad.json: it is not a metadata document", "demo/hello/2.0.0: there is no SHA256SUMS"
 	for _, test := range []struct {
 		args []string
 		want []string // parts of what it prints, in order
@@ -372,7 +372,7 @@ func TestCheck(t *testing.T) {
 		{[]string{"-check", "-dir", dir, "hashicorp/random"}, []string{"1 providers checked, 0 problems"}, true},
 		{[]string{"-check", "-hash", "-dir", dir, "hashicorp/random", "demo/hello"}, []string{empty, sum, "2 providers checked, 2 problems"}, false},
 		{[]string{"-check", "-dir", dir, "acme/nothing"}, []string{"acme/nothing: there is no such provider"}, false},
-		{[]string{"-check", "-dir", dir, "../demo"}, []string{"../demo: no client can ask for such a name"}, false},
+		{[]string{"-check", "-dir", dir, "../demo"}, []string{"../demo: clients cannot ask for such a name"}, false},
 		{[]string{"-check", "-dir", t.TempDir()}, []string{"there is no provider in the tree", "0 providers checked, 1 problems"}, false},
 	} {
 		var out buffer
