@@ -132,7 +132,7 @@ func TestPackageURLs(t *testing.T) {
 		if got.URL != base+"linux_amd64.zip" || got.Sums != base+"SHA256SUMS" || got.Sig != base+"SHA256SUMS.sig" {
 			t.Errorf("ExternalURL %q: %+v", external, got)
 		}
-		if len(got.Keys.Keys) != 1 || got.Keys.Keys[0].ID != "3C91E2DDC757EE2B" {
+		if len(got.Keys.Keys) != 1 || got.Keys.Keys[0].ID != testKey().ID() {
 			t.Errorf("keys: %+v", got.Keys)
 		}
 		if got.Packages != nil { // OpenTofu's own field, which gains nothing here and makes some clients panic

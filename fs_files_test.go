@@ -21,6 +21,7 @@ func TestChangedZip(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		edit   func(files fstest.MapFS)
+		look   bool // at the tree, before the download
 		served bool
 	}{
 		{name: "unchanged", edit: func(fstest.MapFS) {}, served: true},
@@ -33,6 +34,10 @@ func TestChangedZip(t *testing.T) {
 			data[10] ^= 1
 			files[zip100] = &fstest.MapFile{Data: data}
 		}},
+		{name: "another zip, and the release is read again", look: true, edit: func(files fstest.MapFS) {
+			files[zip100] = file(other)
+			files[sums100] = &fstest.MapFile{Data: files[sums100].Data}
+		}},
 		{name: "a directory", edit: func(files fstest.MapFS) { delete(files, zip100); files[zip100+"/x"] = file("") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -42,6 +47,13 @@ func TestChangedZip(t *testing.T) {
 				b := newBackend(t, l)
 				versionsOf(t, b)
 				l.edit(test.edit)
+				for range 3 {
+					if test.look {
+						time.Sleep(time.Second)
+						versionsOf(t, b)
+						synctest.Wait()
+					}
+				}
 				for _, wait := range []time.Duration{0, 0, 10 * time.Second, time.Hour} {
 					time.Sleep(wait)
 					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))

@@ -164,6 +164,12 @@ func signatureProblem(r *storedRelease, f openpgp.Fault) Problem {
 		Effect: "Terraform refuses the release", Fix: "sign SHA256SUMS again, without an expiry"}
 }
 
+// badSignatureProblem is the problem of a signature that does not verify.
+func badSignatureProblem(r *storedRelease, err error) Problem {
+	return Problem{Path: r.path(r.sumsName + ".sig"), What: err.Error(),
+		Effect: `clients refuse the release: "openpgp: invalid signature"`, Fix: "gpg --detach-sign " + r.sumsName}
+}
+
 const effectExpired = "Terraform accepts the release; OpenTofu warns, and will refuse it"
 
 // A problemLog logs problems when they appear, and again every hour while they
