@@ -24,39 +24,91 @@ import (
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
+// The paths of the protocol, and the patterns that [http.ServeMux] would have
+// for them.
 const (
 	discoveryPath = "/.well-known/terraform.json"
 	providersPath = "/v1/providers/"
-	filesPath     = "/files/"
+	filesPath     = "files/"
 
-	// filesFromPackage leads from the document of a package, whose directory
-	// is seven names deep, to the files, wherever the registry is mounted.
-	filesFromPackage = "../../../../../../.." + filesPath
+	discoveryPattern = "GET " + discoveryPath
+	versionsPattern  = "GET " + providersPath + "{namespace}/{type}/versions"
+	downloadPattern  = "GET " + providersPath + "{namespace}/{type}/{version}/download/{os}/{arch}"
+	filePattern      = "GET /" + filesPath + "{namespace}/{type}/{version}/{name}"
+
+	// rootFromPackage leads from the document of a package, whose directory is
+	// seven names deep, to the registry's root, wherever that is mounted.
+	rootFromPackage = "../../../../../../../"
+
+	maxSegments = 8 // as many as any route has
 )
 
 // ServeHTTP answers a request of the protocol.
 func (r *Registry) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	var room [8]string // as many as any route has
+	var room [maxSegments]string
 	path := segments(room[:0], req.URL)
+	route, pattern := routeOf(req.URL, path)
+	r.serve(w, req, route, pattern, path, r.discovery)
+}
+
+// serve answers a request for a route, and reports it to Options.Observe.
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, pattern string, path []string, discovery *page) {
+	e := Event{Route: route}
+	if r.observe != nil {
+		started := time.Now()
+		defer func() {
+			v := recover()
+			if v != nil {
+				e.Err = fmt.Errorf("panic: %v", v)
+				e.Status = cmp.Or(e.Status, http.StatusInternalServerError)
+			}
+			e.Duration = time.Since(started)
+			r.observe(req, e)
+			if v != nil {
+				panic(v)
+			}
+		}()
+	}
+	if err := r.answer(w, req, pattern, path, discovery, &e); err != nil {
+		r.fail(w, req, err, &e)
+	}
+}
+
+// answer answers a request, unless it returns an error.
+func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page, e *Event) error {
+	req.Pattern = ""
+	if req.Method != http.MethodGet && req.Method != http.MethodHead {
+		return &refusal{http.StatusMethodNotAllowed, "the method is neither GET nor HEAD"}
+	}
+	req.Pattern = pattern
+	switch e.Route {
+	case RouteDiscovery:
+		return r.servePage(w, req, discovery, r.discoveryCache, e)
+	case RouteVersions:
+		return r.versions(w, req, path[2], path[3], e)
+	case RouteDownload:
+		return r.download(w, req, path[2], path[3], path[4], Platform{path[6], path[7]}, e)
+	case RouteFile:
+		return r.file(w, req, Provider{path[1], path[2]}, path[3], path[4], e)
+	}
+	return notFound("no such route")
+}
+
+// routeOf returns the route of a URL, whose path has these segments, and its
+// pattern.
+func routeOf(u *url.URL, path []string) (route, pattern string) {
 	api := len(path) > 2 && path[0] == "v1" && path[1] == "providers"
-	var err error
 	switch {
-	case !readOnly(req):
-		err = errReadOnly()
 	case api && len(path) == 5 && path[4] == "versions":
-		err = r.versions(w, req, path[2], path[3])
+		return RouteVersions, versionsPattern
 	case api && len(path) == 8 && path[5] == "download":
-		err = r.download(w, req, path[2], path[3], path[4], Platform{path[6], path[7]})
+		return RouteDownload, downloadPattern
 	case len(path) == 5 && path[0] == "files":
-		err = r.file(w, req, Provider{path[1], path[2]}, path[3], path[4])
-	case req.URL.Path == discoveryPath:
-		r.servePage(w, req, r.discovery, r.discoveryCache)
-	default:
-		err = notFound("no such route")
+		return RouteFile, filePattern
+	case u.Path == discoveryPath:
+		return RouteDiscovery, discoveryPattern
 	}
-	if err != nil {
-		r.fail(w, req, err)
-	}
+	return RouteOther, ""
 }
 
 // segments appends the segments of a path, decoded, to parts. It returns nil
@@ -86,14 +138,6 @@ func segments(parts []string, u *url.URL) []string {
 	return parts
 }
 
-func readOnly(req *http.Request) bool {
-	return req.Method == http.MethodGet || req.Method == http.MethodHead
-}
-
-func errReadOnly() error {
-	return &refusal{http.StatusMethodNotAllowed, "the method is neither GET nor HEAD"}
-}
-
 // Discovery returns a handler for /.well-known/terraform.json at the root of a
 // host that mounts the registry below prefix, such as "/tf". An empty prefix is
 // the root itself. The handler answers no other path.
@@ -104,13 +148,10 @@ func errReadOnly() error {
 func (r *Registry) Discovery(prefix string) http.Handler {
 	doc := r.discoveryPage(prefix)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		switch {
-		case !readOnly(req):
-			r.fail(w, req, errReadOnly())
-		case req.URL.Path != discoveryPath:
-			r.fail(w, req, notFound("no such route"))
-		default:
-			r.servePage(w, req, doc, r.discoveryCache)
+		if req.URL.Path == discoveryPath {
+			r.serve(w, req, RouteDiscovery, discoveryPattern, nil, doc)
+		} else {
+			r.serve(w, req, RouteOther, "", nil, doc)
 		}
 	})
 }
@@ -134,8 +175,8 @@ func (r *Registry) discoveryPage(prefix string) *page {
 }
 
 // versions answers what there is of a provider.
-func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace, providerType string) error {
-	p, err := r.provider(req, namespace, providerType)
+func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace, providerType string, e *Event) error {
+	p, err := r.provider(req, namespace, providerType, e)
 	if err != nil {
 		return err
 	}
@@ -150,19 +191,19 @@ func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace,
 	if err != nil {
 		return err
 	}
-	r.servePage(w, req, doc, r.pagesCache)
-	return nil
+	return r.servePage(w, req, doc, r.pagesCache, e)
 }
 
 // download answers where the package of a release for one platform is.
-func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace, providerType, version string, on Platform) error {
-	p, err := r.provider(req, namespace, providerType)
+func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace, providerType, version string, on Platform, e *Event) error {
+	p, err := r.provider(req, namespace, providerType, e)
 	if err != nil {
 		return err
 	}
 	if !names.ValidVersion(version) {
 		return errVersion()
 	}
+	e.Version = version
 	if !on.valid() {
 		return notFound("the platform's name cannot exist")
 	}
@@ -174,19 +215,20 @@ func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace,
 	if err != nil {
 		return err
 	}
-	r.servePage(w, req, doc, r.pagesCache)
-	return nil
+	return r.servePage(w, req, doc, r.pagesCache, e)
 }
 
 // file serves a file of a release that the backend holds: one that a package's
 // document leads to, and no other.
-func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, version, name string) error {
+func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, version, name string, e *Event) error {
 	if !p.valid() { // a link has no upper case
 		return notFound("the provider's name cannot exist")
 	}
+	e.Provider = p
 	if !names.ValidVersion(version) {
 		return errVersion()
 	}
+	e.Version = version
 	if r.opener == nil {
 		return notFound("the backend holds no files")
 	}
@@ -231,7 +273,9 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, ve
 	h.Set("Content-Type", contentType)
 	h["Cache-Control"] = r.filesCache
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
-	r.serveContent(w, req, f)
+	if err := r.serveContent(w, req, f, e); err != nil {
+		return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
+	}
 	return nil
 }
 
@@ -267,9 +311,10 @@ func (e *refusal) Error() string { return e.reason }
 
 func notFound(reason string) error { return &refusal{http.StatusNotFound, reason} }
 
-// fail answers a request with an error. This is the only place that does: what
-// err says goes to the log, and the client gets no more than the status.
-func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
+// fail logs an error, and answers the request with it unless the answer was
+// begun. This is the only place that does: what err says goes to the log, and the
+// client gets no more than the status.
+func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code := http.StatusInternalServerError
 	refused, ok := errors.AsType[*refusal](err)
 	switch {
@@ -280,14 +325,23 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 		code = http.StatusGatewayTimeout
 	}
+	begun := e.Status != 0
+	hungUp := errors.Is(req.Context().Err(), context.Canceled)
+	if begun && !hungUp {
+		_, hungUp = errors.AsType[*hangUp](err)
+	}
 	level := slog.LevelDebug
-	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else nobody is there to miss the answer
+	if code >= 500 && !hungUp { // else nobody misses the answer
 		level = slog.LevelError
 	}
+	e.Status, e.Err = cmp.Or(e.Status, code), err
 	if r.log.Enabled(req.Context(), level) {
 		path, _, _ := strings.Cut(req.URL.Path, "?") // a query that was encoded may hold a signature as well
 		r.log.Log(req.Context(), level, "request failed",
-			"method", req.Method, "path", path, "status", code, "error", err)
+			"method", req.Method, "path", path, "status", e.Status, "error", err)
+	}
+	if begun {
+		return // the client sees that the body is short
 	}
 
 	answer, ok := r.errorPages[code]
@@ -307,7 +361,10 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error) {
 		h.Set("WWW-Authenticate", "Bearer")
 	}
 	w.WriteHeader(code)
-	w.Write(answer.body)
+	n, _ := w.Write(answer.body)
+	if req.Method != http.MethodHead {
+		e.Bytes = int64(n)
+	}
 }
 
 // errorPage returns the answer with an error.
@@ -432,7 +489,18 @@ func (r *Registry) appendURL(b []byte, u string, p Provider, version, name strin
 		return appendString(b, u)
 	}
 	b = append(b, '"') // and nothing in it has to be escaped for JSON
-	b = append(b, r.filesURL...)
+	if r.externalURL != "" {
+		b = append(b, r.externalURL...)
+		b = append(b, '/')
+	} else {
+		b = append(b, rootFromPackage...)
+	}
+	return append(r.appendFileURL(b, p, version, name, expires), '"')
+}
+
+// appendFileURL appends the URL of a file, relative to the registry's root.
+func (r *Registry) appendFileURL(b []byte, p Provider, version, name string, expires int64) []byte {
+	b = append(b, filesPath...)
 	for _, dir := range [...]string{p.Namespace, p.Type, version} {
 		b = append(b, url.PathEscape(dir)...)
 		b = append(b, '/')
@@ -441,7 +509,16 @@ func (r *Registry) appendURL(b []byte, u string, p Provider, version, name strin
 	if r.links != nil {
 		b = r.links.appendQuery(b, p, version, name, expires)
 	}
-	return append(b, '"')
+	return b
+}
+
+// linkExpiry returns when a link that is made now expires; 0: links are not
+// signed.
+func (r *Registry) linkExpiry() int64 {
+	if r.links == nil {
+		return 0
+	}
+	return r.links.expiry(time.Now())
 }
 
 // protocols returns those of the protocol versions that a client can parse. One
@@ -511,15 +588,13 @@ func (m *mentioned) due(what string) bool {
 const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 // provider returns the provider that a request names, and may see.
-func (r *Registry) provider(req *http.Request, namespace, providerType string) (Provider, error) {
+func (r *Registry) provider(req *http.Request, namespace, providerType string, e *Event) (Provider, error) {
 	p := Provider{strings.ToLower(namespace), strings.ToLower(providerType)}
 	if !p.valid() {
 		return Provider{}, notFound("the provider's name cannot exist")
 	}
-	if r.authorize == nil {
-		return p, nil
-	}
-	err := r.authorize(req, p)
+	e.Provider = p
+	err := r.Authorize(req, p)
 	if err == nil {
 		return p, nil
 	}

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
 	"unicode/utf8"
 	"weak"
 )
@@ -89,7 +88,7 @@ func (p *page) size() int64 {
 }
 
 // servePage answers a request with a page.
-func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl []string) {
+func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl []string, e *Event) error {
 	h := w.Header()
 	rep, part := &p.plain, req.Header["Range"] != nil
 	if p.gzip != nil {
@@ -108,13 +107,15 @@ func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, 
 	h["Etag"] = rep.etag()
 	h["Content-Length"] = rep.length()
 	if part || req.Header["If-None-Match"] != nil || req.Header["If-Match"] != nil {
-		r.serveContent(w, req, bytes.NewReader(rep.body))
-		return
+		return r.serveContent(w, req, bytes.NewReader(rep.body), e)
 	}
 	w.WriteHeader(http.StatusOK)
+	e.Status = http.StatusOK
 	if req.Method != http.MethodHead {
-		w.Write(rep.body)
+		n, _ := w.Write(rep.body)
+		e.Bytes = int64(n)
 	}
+	return nil
 }
 
 // acceptsGzip reports whether a client takes gzip, by the lines of its
@@ -331,10 +332,7 @@ func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
 
 // packagePage returns the page of a package of a release.
 func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page, error) {
-	var expires int64
-	if r.links != nil {
-		expires = r.links.expiry(time.Now())
-	}
+	expires := r.linkExpiry()
 	key := pageKey{p, version, on}
 	held := r.pages.get(key)
 	if held != nil && held.release.Value() == rel && held.expires == expires {

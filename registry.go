@@ -42,6 +42,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -242,7 +243,54 @@ type Options struct {
 	// "login.v1" or "modules.v1", with which another server does its part for
 	// the same host. They are encoded as JSON.
 	Services map[string]any
+
+	// Observe is called once for each request, for access logs and metrics. It
+	// runs after the answer is written, in the goroutine of the request: a slow
+	// one delays the end of the response. It must be safe for concurrent use.
+	// Nil observes nothing.
+	//
+	// If a backend or a hook panics, Observe is called before the panic goes
+	// on to the server.
+	Observe func(*http.Request, Event)
 }
+
+// An Event describes how a request was answered. Its strings may be parts of
+// the request: clone what is kept.
+type Event struct {
+	// Route is the kind of request: one of the constants RouteDiscovery,
+	// RouteVersions, RouteDownload, RouteFile and RouteOther.
+	Route string
+
+	// Provider and Version are what the request names. They are set if the
+	// names are valid, whether such a provider exists or not, so their number
+	// has no bound.
+	Provider Provider
+	Version  string
+
+	// Status is the status of the answer. It is 500 if there was a panic before
+	// anything was written; the server then closes the connection.
+	Status int
+
+	// Bytes is the size of the body that was written. It is zero for HEAD.
+	Bytes int64
+
+	// Duration is the time from the start of the handler to its end.
+	Duration time.Duration
+
+	// Err is why the answer is an error or a redirect, or why the body is
+	// incomplete: what the registry's log says. Nil is a complete answer. It is
+	// not meant for clients.
+	Err error
+}
+
+// The routes of an [Event].
+const (
+	RouteDiscovery = "discovery" // /.well-known/terraform.json
+	RouteVersions  = "versions"  // the versions of a provider
+	RouteDownload  = "download"  // where the package for a platform is
+	RouteFile      = "file"      // a file of a release
+	RouteOther     = "other"     // no route of the registry
+)
 
 // ErrUnauthenticated is what an error of [Options.Authorize] matches where a
 // request has no credentials, or wrong ones.
@@ -256,11 +304,12 @@ var ErrUnauthenticated = errors.New("unauthenticated")
 // reading is cut off after ten minutes, or after the WriteTimeout where that is
 // longer. Without a WriteTimeout nobody is.
 type Registry struct {
-	backend  Backend
-	opener   Opener // the backend too; nil: it holds no files
-	log      *slog.Logger
-	filesURL string // the URL of the files' subtree, as a package's document refers to it
+	backend     Backend
+	opener      Opener // the backend too; nil: it holds no files
+	log         *slog.Logger
+	externalURL string // without a slash at the end; empty: URLs are relative
 
+	observe   func(*http.Request, Event)          // nil: nobody observes
 	authorize func(*http.Request, Provider) error // nil: everyone may see everything
 	links     *links                              // nil: files are open to everyone
 	services  map[string]any
@@ -287,15 +336,14 @@ func New(b Backend, opts *Options) *Registry {
 	if opts == nil {
 		opts = new(Options)
 	}
-	r := &Registry{backend: b, log: opts.Logger}
+	r := &Registry{backend: b, log: opts.Logger, observe: opts.Observe}
 	r.opener, _ = b.(Opener)
-	r.filesURL = filesFromPackage
 	if opts.ExternalURL != "" {
 		u, err := url.Parse(opts.ExternalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(opts.ExternalURL, `"?#`) {
 			panic(fmt.Sprintf("rekisteri: the ExternalURL %q is not an absolute http or https URL", opts.ExternalURL))
 		}
-		r.filesURL = strings.TrimSuffix(u.String(), "/") + filesPath
+		r.externalURL = strings.TrimSuffix(u.String(), "/")
 	}
 	if r.log == nil {
 		r.log = slog.Default()
@@ -323,4 +371,38 @@ func New(b Backend, opts *Options) *Registry {
 	}
 	r.discovery = r.discoveryPage("")
 	return r
+}
+
+// Backend returns the backend that the registry serves. Its values are not
+// filtered by [Options.Authorize]: ask [Registry.Authorize] before showing them.
+func (r *Registry) Backend() Backend { return r.backend }
+
+// Authorize returns nil if a request may see a provider. It is for handlers that
+// show what the registry's backend holds in another form. Errors are those of
+// [Options.Authorize]. An address that no provider can have gives an error that
+// matches [fs.ErrNotExist].
+func (r *Registry) Authorize(req *http.Request, p Provider) error {
+	if !p.valid() {
+		return fmt.Errorf("no provider can have the address %q: %w", p, fs.ErrNotExist)
+	}
+	if r.authorize == nil {
+		return nil
+	}
+	return r.authorize(req, p)
+}
+
+// FileURL returns the URL of a file of a release that the registry serves: the
+// name is a package's Filename, or that of SHA256SUMS or its signature. It does
+// not check that the file exists.
+//
+// The URL is absolute if [Options.ExternalURL] is set, and otherwise relative to
+// the registry's root, such as "files/acme/foo/1.0.0/foo.zip". If links are
+// signed, whoever has the URL can read the file until the link expires. Call
+// [Registry.Authorize] first.
+func (r *Registry) FileURL(p Provider, version, name string) string {
+	root := r.externalURL
+	if root != "" {
+		root += "/"
+	}
+	return string(r.appendFileURL([]byte(root), p, version, name, r.linkExpiry()))
 }

@@ -22,6 +22,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -519,4 +520,36 @@ func TestDependencies(t *testing.T) {
 	if want := []string{"github.com/rekisteri/rekisteri", "golang.org/x/mod"}; !slices.Equal(modules, want) {
 		t.Errorf("the packages and their tests are of the modules %q, want %q", modules, want)
 	}
+}
+
+// A logBuffer is a log of all levels that may be read while it is written.
+type logBuffer struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func newLogBuffer() *logBuffer { return new(logBuffer) }
+
+func (l *logBuffer) logger() *slog.Logger {
+	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func (l *logBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// reset empties the log, and returns what it held.
+func (l *logBuffer) reset() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.text.Reset()
+	return l.text.String()
 }
