@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -276,6 +277,58 @@ func TestBrokenOff(t *testing.T) {
 			}
 			if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level="+test.level) || !strings.Contains(s, zip100+" of acme/hello 1.0.0: ") || !strings.Contains(s, test.err) {
 				t.Errorf("the log says\n%s", s)
+			}
+		})
+	}
+}
+
+// A name that is not in lower case is redirected, without asking the backend or
+// Authorize, to a URL below the same mount.
+func TestLowerCaseRedirect(t *testing.T) {
+	for _, test := range []struct{ name, target, want string }{ // want is empty for 404
+		{name: "namespace", target: "/v1/providers/Acme/hello/versions", want: "/v1/providers/acme/hello/versions"},
+		{name: "type", target: "/v1/providers/acme/HELLO/versions", want: "/v1/providers/acme/hello/versions"},
+		{name: "download", target: "/v1/providers/Acme/Hello/1.0.0-RC.1+B/download/linux/amd64", want: "/v1/providers/acme/hello/1.0.0-RC.1+B/download/linux/amd64"},
+		{name: "query", target: "/v1/providers/Acme/hello/versions?X=%2F&y", want: "/v1/providers/acme/hello/versions?X=%2F&y"},
+		{name: "other letters", target: "/v1/providers/%c3%a4C/hello/versions", want: "/v1/providers/%C3%A4c/hello/versions"},
+		{name: "other upper case", target: "/v1/providers/%C3%84/hello/versions"},
+		{name: "Kelvin sign", target: "/v1/providers/%E2%84%AAube/hello/versions"},
+		{name: "no valid name", target: "/v1/providers/Acme/he.llo/versions"},
+		{name: "no valid version", target: "/v1/providers/Acme/hello/V1.0.0/download/linux/amd64"},
+		{name: "platform in upper case", target: "/v1/providers/Acme/hello/1.0.0/download/Linux/amd64"},
+		{name: "file", target: "/files/Acme/hello/1.0.0/" + sums100},
+		{name: "other route", target: "/V1/providers/acme/hello/versions"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			backend := &fake{}
+			reg := rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), LinkKeys: [][32]byte{linkKey(1)}, Authorize: func(*http.Request, rekisteri.Provider) error {
+				t.Error("Authorize was asked")
+				return nil
+			}})
+			for prefix, h := range map[string]http.Handler{"": reg, "/a/b": http.StripPrefix("/a/b", reg)} {
+				for _, method := range []string{"GET", "HEAD"} {
+					resp := get(h, method, prefix+test.target)
+					location, err := url.Parse(resp.Header.Get("Location"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if test.want == "" {
+						if resp.StatusCode != 404 || resp.Header["Location"] != nil {
+							t.Errorf("%s to %v", resp.Status, location)
+						}
+						continue
+					}
+					at, err := url.Parse(prefix + test.target)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := at.ResolveReference(location).String(); resp.StatusCode != 308 || location.IsAbs() || got != prefix+test.want || resp.Header.Get("Cache-Control") != "no-store" {
+						t.Errorf("%s %v to %q", resp.Status, resp.Header, got)
+					}
+				}
+			}
+			if len(backend.asked) > 0 {
+				t.Errorf("the backend was asked for %q", backend.asked)
 			}
 		})
 	}
