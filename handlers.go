@@ -268,42 +268,75 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, ve
 	if err != nil {
 		return err
 	}
-	sums := release.SumsName(p.Type, version)
-	var contentType string
-	var digest *[sha256.Size]byte
+	for range 2 {
+		expected, err := findFile(rel, p.Type, version, name)
+		if err != nil {
+			return err
+		}
+		f, err := r.opener.Open(req.Context(), p, version, name)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			return errors.New("the backend returned no file and no error")
+		}
+		defer f.Close()
+		// The file may belong to a newer release than the one that was asked for
+		// before. Its ETag would be wrong then, and Range requests would join
+		// two files.
+		before := rel
+		if rel, err = r.release(req.Context(), p, version); err != nil {
+			return err
+		}
+		if rel != before {
+			if now, err := findFile(rel, p.Type, version, name); err != nil || now != expected {
+				continue
+			}
+		}
+		return r.serveFile(w, req, f, expected, name, e)
+	}
+	return fmt.Errorf("%v %s changed twice while its file %s was opened", p, version, name)
+}
+
+// A servedFile is what is known of a file before it is opened.
+type servedFile struct {
+	contentType string
+	sha256      [sha256.Size]byte // zero for SHA256SUMS and its signature
+}
+
+// findFile returns the file of a release that has a name, if the backend holds
+// it.
+func findFile(rel *Release, providerType, version, name string) (servedFile, error) {
+	sums := release.SumsName(providerType, version)
 	for i := range rel.Packages {
 		pkg := &rel.Packages[i]
 		switch {
 		case pkg.URL == "" && name == pkg.Filename:
-			contentType, digest = "application/zip", &pkg.SHA256
+			return servedFile{"application/zip", pkg.SHA256}, nil
 		case pkg.SHASumsURL == "" && name == sums:
-			contentType = "text/plain; charset=utf-8"
+			return servedFile{contentType: "text/plain; charset=utf-8"}, nil
 		case pkg.SHASumsSignatureURL == "" && name == sums+".sig":
-			contentType = "application/octet-stream"
+			return servedFile{contentType: "application/octet-stream"}, nil
 		}
 	}
-	if contentType == "" {
-		return notFound("the release has no such file")
-	}
-	f, err := r.opener.Open(req.Context(), p, version, name)
-	if err != nil {
-		return err
-	}
-	if f == nil {
-		return errors.New("the backend returned no file and no error")
-	}
-	defer f.Close()
-	if digest == nil { // a small file
+	return servedFile{}, notFound("the release has no such file")
+}
+
+// serveFile answers a request with a file.
+func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.ReadSeeker, file servedFile, name string, e *Event) error {
+	digest := &file.sha256
+	if file.contentType != "application/zip" { // a small file
+		var err error
 		if digest, err = digestOf(f); err != nil {
 			return err
 		}
 	}
 	h := w.Header()
-	h.Set("Content-Type", contentType)
+	h.Set("Content-Type", file.contentType)
 	h["Cache-Control"] = r.filesCache
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
 	if err := r.serveContent(w, req, f, e); err != nil {
-		return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
+		return fmt.Errorf("%s of %v %s: %w", name, e.Provider, e.Version, err)
 	}
 	return nil
 }

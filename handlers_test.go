@@ -2,6 +2,7 @@ package rekisteri_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -329,6 +330,67 @@ func TestLowerCaseRedirect(t *testing.T) {
 			}
 			if len(backend.asked) > 0 {
 				t.Errorf("the backend was asked for %q", backend.asked)
+			}
+		})
+	}
+}
+
+// A changing backend has a release of one zip, which is another one at each
+// call. The file is always that of the release that was returned last.
+type changing struct {
+	texts  []string
+	errs   []error
+	calls  int
+	opened []string
+}
+
+func (c *changing) Versions(context.Context, rekisteri.Provider) (*rekisteri.Listing, error) {
+	return nil, fs.ErrNotExist
+}
+
+func (c *changing) Release(context.Context, rekisteri.Provider, string) (*rekisteri.Release, error) {
+	i := min(c.calls, len(c.texts)-1)
+	c.calls++
+	if c.errs != nil && c.errs[i] != nil {
+		return nil, c.errs[i]
+	}
+	return &rekisteri.Release{Packages: []rekisteri.Package{{Filename: "hello.zip", SHA256: sha256.Sum256([]byte(c.texts[i]))}}}, nil
+}
+
+// Open returns the file as it is when Release is called for the next time.
+func (c *changing) Open(context.Context, rekisteri.Provider, string, string) (io.ReadSeekCloser, error) {
+	text := c.texts[min(c.calls, len(c.texts)-1)]
+	c.opened = append(c.opened, text)
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{strings.NewReader(text), io.NopCloser(nil)}, nil
+}
+
+// A download never has the ETag of one release and the bytes of another.
+func TestReleaseChangesDuringOpen(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		texts  []string // of the zip, at each call of Release
+		errs   []error
+		status int
+		opened string // the texts, joined
+	}{
+		{name: "same bytes", texts: []string{"one"}, status: 200, opened: "one"},
+		{name: "other bytes", texts: []string{"one", "two"}, status: 200, opened: "two two"},
+		{name: "other bytes twice", texts: []string{"one", "two", "three"}, status: 500, opened: "two three"},
+		{name: "deleted", texts: []string{"one", ""}, errs: []error{nil, fs.ErrNotExist}, status: 404, opened: ""},
+		{name: "outage", texts: []string{"one", "one"}, errs: []error{nil, errAway}, status: 500, opened: "one"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			backend := &changing{texts: test.texts, errs: test.errs}
+			resp := get(newRegistry(t, backend), "GET", files+"hello.zip")
+			got := body(t, resp)
+			if resp.StatusCode != test.status || strings.Join(backend.opened, " ") != test.opened {
+				t.Errorf("%s; opened %q", resp.Status, backend.opened)
+			}
+			if etag := fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(got))); resp.StatusCode == 200 && resp.Header.Get("ETag") != etag {
+				t.Errorf("ETag %s of %q", resp.Header.Get("ETag"), got)
 			}
 		})
 	}
