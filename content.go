@@ -1,91 +1,185 @@
 package rekisteri
 
 import (
+	"bytes"
+	"fmt"
 	"io"
-	"math"
 	"net/http"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 )
 
-// serveContent answers a request with what http.ServeContent makes of content,
-// whose headers are set.
-func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker) {
-	if _, err := content.Seek(0, io.SeekEnd); err != nil { // ServeContent would keep the cause to itself
-		r.fail(w, req, err)
-		return
+// servePage answers a request with a page.
+func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl headerValue, e *Event) error {
+	h := w.Header()
+	rep := &p.plain
+	_, hasRange := req.Header["Range"]
+	if p.gzip != nil {
+		if others := h["Vary"]; others == nil {
+			h["Vary"] = r.headers.vary
+		} else {
+			h["Vary"] = append(slices.Clip(others), r.headers.vary...)
+		}
+		if !hasRange && acceptsGzip(req.Header["Accept-Encoding"]) { // a range is one of the plain body
+			rep = p.gzip
+			h["Content-Encoding"] = r.headers.gzip
+		}
 	}
-	cw := &contentWriter{ResponseWriter: w, refuse: func(code int) {
-		r.fail(w, req, &refusal{code, "the condition or the range of the request does not hold"})
-	}}
-	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.WriteTimeout > 0 {
-		cw.patience = max(srv.WriteTimeout, leastPatience)
+	h["Content-Type"] = r.headers.json
+	h["Cache-Control"] = cacheControl
+	h["Etag"] = rep.etag
+	h["Content-Length"] = rep.length
+	if hasRange || req.Header["If-None-Match"] != nil || req.Header["If-Match"] != nil {
+		return r.serveContent(w, req, bytes.NewReader(rep.body), e)
 	}
-	http.ServeContent(cw, req, "", time.Time{}, content)
+	w.WriteHeader(http.StatusOK)
+	e.Status = http.StatusOK
+	if req.Method != http.MethodHead {
+		n, _ := w.Write(rep.body)
+		e.Bytes = int64(n)
+	}
+	return nil
 }
 
-// A contentWriter gives errors the registry's form. Where the server has a
-// write deadline, it puts that off while the response makes progress: a zip
-// takes as long as it takes. Progress is slow to see: a write that waits goes
-// on when a third of the connection's buffer is free, which may be a megabyte.
-type contentWriter struct {
-	http.ResponseWriter
-	refuse   func(code int)
-	refused  bool
-	patience time.Duration // a chunk has to get through in this time; 0: in any
+// acceptsGzip reports whether a client accepts gzip, by the lines of its
+// Accept-Encoding header.
+func acceptsGzip(lines []string) bool {
+	for _, line := range lines {
+		if line == "gzip" { // what Terraform and OpenTofu send
+			return true
+		}
+		for coding := range strings.SplitSeq(line, ",") {
+			name, param, _ := strings.Cut(coding, ";")
+			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
+				continue
+			}
+			_, weight, ok := strings.Cut(strings.ToLower(param), "q=")
+			q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
+			return !ok || err != nil || q > 0
+		}
+	}
+	return false
 }
+
+// serveContent answers a request with content, as [http.ServeContent] does. The
+// headers that describe the content are already set.
+func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, e *Event) error {
+	if _, err := content.Seek(0, io.SeekEnd); err != nil { // ServeContent does not tell the cause
+		return err
+	}
+	cw := &contentWriter{ResponseWriter: w}
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.WriteTimeout > 0 {
+		cw.timeout = max(srv.WriteTimeout, minWriteTimeout)
+	}
+	defer func() { e.Status, e.Bytes = cw.status, cw.bytes }() // even if content panics
+	http.ServeContent(cw, req, "", time.Time{}, content)
+	switch {
+	case cw.refused != 0:
+		return &refusal{status: cw.refused, reason: "a condition or range of the request does not hold"}
+	case cw.err == nil:
+		return nil
+	case cw.source.err == nil:
+		return &refusal{status: statusHungUp, reason: fmt.Sprintf("the client hung up after %d bytes: %v", cw.bytes, cw.err)}
+	}
+	return fmt.Errorf("the file cannot be read after %d bytes: %w", cw.bytes, cw.source.err)
+}
+
+// statusHungUp is nginx's status for a client that hung up. It is never sent.
+const statusHungUp = 499
 
 const (
-	writeChunk    = 64 << 10 // bytes
-	leastPatience = 10 * time.Minute
+	writeChunk      = 64 << 10 // the bytes for which the write deadline is extended
+	minWriteTimeout = 10 * time.Minute
 )
+
+// A contentWriter is the ResponseWriter for http.ServeContent. It leaves errors to
+// the registry and records what was sent. If the server has a write deadline, it
+// extends the deadline for each chunk, so that only a client that stops reading
+// is disconnected. It notices progress late: a blocked write continues when a
+// third of the connection's buffer is free, and the buffer may have a megabyte.
+type contentWriter struct {
+	http.ResponseWriter
+	timeout time.Duration // for a chunk; 0: none
+
+	status  int   // 0: no header was sent
+	bytes   int64 // of the body
+	refused int   // the error status that ServeContent chose
+	err     error // what ended the body early
+	source  *source
+}
+
+// A source is a reader that records its error.
+type source struct {
+	io.Reader
+	err error // never io.EOF
+}
+
+// Read implements [io.Reader].
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
 
 // WriteHeader implements [http.ResponseWriter].
 func (w *contentWriter) WriteHeader(code int) {
 	if code >= 400 {
-		w.refused = true
-		w.refuse(code)
+		w.refused = code
 		return
 	}
+	w.status = code
 	w.ResponseWriter.WriteHeader(code)
 }
 
-// Write implements [http.ResponseWriter].
+// Write implements [http.ResponseWriter]. ServeContent uses it for error texts,
+// and ReadFrom for content.
 func (w *contentWriter) Write(b []byte) (int, error) {
-	if w.refused {
+	if w.refused != 0 {
 		return len(b), nil
 	}
-	w.extend()
-	return w.ResponseWriter.Write(b)
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
 }
 
-// ReadFrom implements [io.ReaderFrom]. The connection gets a file in a form
-// that it can send straight from the kernel.
+// ReadFrom implements [io.ReaderFrom]. It passes a file on in the form that
+// net/http recognizes, so that the kernel can send it without a copy.
 func (w *contentWriter) ReadFrom(src io.Reader) (sent int64, err error) {
-	if w.patience == 0 {
-		return io.Copy(w.ResponseWriter, src)
+	limited, ok := src.(*io.LimitedReader) // as ServeContent passes it
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src)
 	}
-	rest := &io.LimitedReader{R: src, N: math.MaxInt64}
-	if limited, ok := src.(*io.LimitedReader); ok {
-		rest = limited
+	w.source = &source{Reader: limited.R}
+	var from io.Reader = w.source
+	file, isFile := limited.R.(*os.File)
+	if isFile {
+		from = file
 	}
-	for rest.N > 0 {
-		w.extend()
-		chunk := &io.LimitedReader{R: rest.R, N: min(rest.N, writeChunk)}
-		n, err := io.Copy(w.ResponseWriter, chunk)
+	for sent < limited.N && w.err == nil {
+		chunk := &io.LimitedReader{R: from, N: limited.N - sent}
+		if w.timeout > 0 {
+			chunk.N = min(chunk.N, writeChunk)
+			http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+		}
+		var n int64
+		n, w.err = io.Copy(w.ResponseWriter, chunk)
 		sent += n
-		rest.N -= n
-		if err != nil || chunk.N > 0 {
-			return sent, err
+		if w.err == nil && chunk.N > 0 {
+			w.source.err = io.ErrUnexpectedEOF
+			w.err = w.source.err
 		}
 	}
-	return sent, nil
-}
-
-// Unwrap serves [http.ResponseController].
-func (w *contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func (w *contentWriter) extend() {
-	if w.patience > 0 {
-		http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.patience))
+	w.bytes += sent
+	if isFile && w.err != nil && w.source.err == nil {
+		w.source.Read(make([]byte, 1)) // whose error was it? sendfile does not tell
 	}
+	return sent, w.err
 }
+
+// Unwrap returns the underlying writer, for [http.ResponseController].
+func (w *contentWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

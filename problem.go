@@ -221,27 +221,6 @@ func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time
 	return recheck
 }
 
-// A reminder tells which things were not logged within the last hour.
-type reminder struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// due reports whether something should be logged, and notes that it was.
-func (r *reminder) due(what string) bool {
-	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if at, ok := r.last[what]; ok && now.Sub(at) < remindEvery {
-		return false
-	}
-	if r.last == nil {
-		r.last = make(map[string]time.Time)
-	}
-	r.last[what] = now
-	return true
-}
-
 // outage is an error that matches nothing: what cannot be read is not absent.
 type outage struct{ cause error }
 

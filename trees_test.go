@@ -136,6 +136,9 @@ func checkText(t testing.TB, b *rekisteri.FSBackend, opts *rekisteri.CheckOption
 }
 
 const (
+	sumsPath = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS"
+	zipPath  = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+
 	dir200  = "acme/hello/2.0.0/"
 	sums200 = dir200 + "terraform-provider-hello_2.0.0_SHA256SUMS"
 	zip200  = dir200 + "terraform-provider-hello_2.0.0_linux_amd64.zip"

@@ -211,13 +211,13 @@ func readLinkKeys(name string, log *slog.Logger) ([][32]byte, error) {
 		log.Warn("the file of link keys can be read by others than its owner", "file", name)
 	}
 	var keys [][32]byte
-	for line, fields := range file.Lines() {
-		key, err := hex.DecodeString(fields[0])
-		if err != nil || len(key) != 32 || len(fields) > 1 {
-			return nil, fmt.Errorf("%s, line %d: it is not 64 hexadecimal digits", name, line)
+	for line := range file.Lines() {
+		key, err := hex.DecodeString(line.Fields[0])
+		if err != nil || len(key) != 32 || len(line.Fields) > 1 {
+			return nil, fmt.Errorf("%s, line %d: it is not 64 hexadecimal digits", name, line.Number)
 		}
 		if [32]byte(key) == [32]byte{} {
-			return nil, fmt.Errorf("%s, line %d: the key is all zeros", name, line)
+			return nil, fmt.Errorf("%s, line %d: the key is all zeros", name, line.Number)
 		}
 		keys = append(keys, [32]byte(key))
 	}

@@ -155,7 +155,6 @@ func TestFlags(t *testing.T) {
 		{[]string{"-tls-cert", missing, "-tls-key", missing}, missing},
 		{[]string{"-tls-cert", file, "-tls-key", file}, "find any PEM data"},
 		{[]string{"-tokens", missing}, missing},
-		{[]string{"-tokens", file}, "holds no token"},
 		{[]string{"-link-key", missing}, missing},
 		{[]string{"-link-key", file}, "holds no key"},
 		{[]string{"-link-key", secret("short", "0123")}, "line 1: it is not 64 hexadecimal digits"},
