@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
 	"path"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"github.com/rekisteri/rekisteri"
 )
 
 // A zip that is not the one that was read is served only if it has the sum of
@@ -23,11 +26,12 @@ func TestChangedZip(t *testing.T) {
 		edit   func(files fstest.MapFS)
 		look   bool // at the tree, before the download
 		served bool
+		logged string // a problem that the log has soon afterwards
 	}{
 		{name: "unchanged", edit: func(fstest.MapFS) {}, served: true},
 		{name: "touched", edit: func(files fstest.MapFS) { files[zipPath] = &fstest.MapFile{Data: files[zipPath].Data} }, served: true},
-		{name: "half", edit: func(files fstest.MapFS) { files[zipPath] = file("half") }},
-		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zipPath) }},
+		{name: "half", edit: func(files fstest.MapFS) { files[zipPath] = file("half") }, logged: "the zip is incomplete"},
+		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zipPath) }, logged: "and it is missing"},
 		{name: "another zip", edit: func(files fstest.MapFS) { files[zipPath] = file(other) }},
 		{name: "another zip of the same size", edit: func(files fstest.MapFS) {
 			data := []byte(string(files[zipPath].Data))
@@ -44,7 +48,8 @@ func TestChangedZip(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTree(t, "1.0.0")
 				l := newLiveFS(tr)
-				b := newBackend(t, l)
+				var log lockedBuffer
+				b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 				versionsOf(t, b)
 				l.edit(test.edit)
 				for range 3 {
@@ -71,6 +76,9 @@ func TestChangedZip(t *testing.T) {
 					if err != nil || string(text) != tr[zipPath] {
 						t.Errorf("after %v: %d bytes, %v", wait, len(text), err)
 					}
+				}
+				if !strings.Contains(log.String(), test.logged) {
+					t.Errorf("the log has no %q: %s", test.logged, log.String())
 				}
 			})
 		})
