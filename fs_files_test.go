@@ -6,7 +6,9 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -170,5 +172,33 @@ func TestOpenNames(t *testing.T) {
 		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// A pipe in the place of a zip is not opened: that would wait for its writer.
+func TestPipeInThePlaceOfAZip(t *testing.T) {
+	dir := t.TempDir()
+	newTree(t, "1.0.0").write(t, dir)
+	b := newBackend(t, rootFS(t, dir))
+	versionsOf(t, b)
+	at := filepath.Join(dir, filepath.FromSlash(zipPath))
+	if err := os.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	if err := makePipe(at); err != nil {
+		t.Skip(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zipPath))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it hangs")
 	}
 }
