@@ -10,6 +10,7 @@
 package openpgp
 
 import (
+	"crypto/rsa"
 	"slices"
 	"time"
 )
@@ -57,8 +58,14 @@ func (k *Key) signer(id string) *Signer {
 
 // Size returns about how many bytes of memory the key takes.
 func (k *Key) Size() int {
-	const key, signer = 192, 64 // of the structs, with the IDs of subkeys
-	return key + len(k.Fingerprint) + len(k.Armor) + signer*len(k.Signers)
+	const key, signer = 192, 200 // of the structs, with what a signer points to but for RSA
+	size := key + len(k.Fingerprint) + len(k.Armor) + signer*len(k.Signers)
+	for _, s := range k.Signers {
+		if public, ok := s.verifier.public.(*rsa.PublicKey); ok {
+			size += public.Size()
+		}
+	}
+	return size
 }
 
 func unix(seconds uint) time.Time { return time.Unix(int64(seconds), 0).UTC() }
