@@ -17,6 +17,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/rekisteri/rekisteri/internal/loglimit"
 )
 
 // FSOptions are the settings of an [FSBackend]. The zero value is ready to use.
@@ -67,7 +69,7 @@ type FSBackend struct {
 	outage  time.Time                   // when the outage that stands was last logged; zero: none stands
 	health  Health
 
-	mentioned reportLimit // the providers that could not be read, though the tree can
+	mentioned loglimit.Limit // the providers that could not be read, though the tree can
 }
 
 const (
@@ -413,7 +415,7 @@ func (b *FSBackend) land(h *holding, c *content, err error, begun time.Time, too
 	default:
 		what, due := "the tree", now.Sub(b.outage) > remindEvery
 		if b.health.Err == nil { // the tree can; and where nothing is held, who asks gets the error
-			what, due = "a provider", before != nil && b.mentioned.allow(h.provider.String())
+			what, due = "a provider", before != nil && b.mentioned.Allow(h.provider.String())
 		} else if due {
 			b.outage = now
 		}
