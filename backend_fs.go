@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/loglimit"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
@@ -60,7 +61,7 @@ type FSBackend struct {
 	cache    *refresh.Map[scope, *loaded]
 	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
 
-	unreadable reportLimit // the providers that could not be read
+	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}
 
 	rotated sync.Mutex // guards what follows

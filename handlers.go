@@ -138,7 +138,7 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern stri
 	req.Pattern = pattern
 	switch e.Route {
 	case RouteDiscovery:
-		return r.servePage(w, req, discovery, r.headers.public, e)
+		return r.servePage(w, req, discovery, r.headers.discovery, e)
 	case RouteVersions:
 		return r.versions(w, req, path, e)
 	case RouteDownload:
@@ -204,7 +204,10 @@ func (r *Registry) allow(req *http.Request, path []string, e *Event) error {
 	if p.Namespace != path[2] || p.Type != path[3] {
 		return redirect(req, path, p)
 	}
-	if err := r.Authorize(req, p); err != nil {
+	if r.authorize == nil {
+		return nil
+	}
+	if err := r.authorize(req, p); err != nil {
 		return &denial{p, err}
 	}
 	return nil
@@ -407,7 +410,7 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 		answer = errorPage(code)
 	}
 	h["Content-Type"] = r.headers.json
-	h["Cache-Control"] = r.headers.none
+	h["Cache-Control"] = r.headers.noStore
 	h["Content-Length"] = answer.length
 	w.WriteHeader(code)
 	n, _ := w.Write(answer.body)

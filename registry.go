@@ -52,6 +52,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/loglimit"
 	"github.com/rekisteri/rekisteri/internal/names"
 )
 
@@ -319,7 +320,7 @@ type Registry struct {
 
 	discovery *page // for a registry at the root
 	pages     *pageCache
-	reports   reportLimit // of dropped values
+	reports   loglimit.Limit // of dropped values
 
 	errorPages map[int]*representation // of frequent errors
 	headers    headers
@@ -327,8 +328,8 @@ type Registry struct {
 
 // headers are values of response headers, made once.
 type headers struct {
-	json, gzip, vary               headerValue
-	documents, files, public, none headerValue // of Cache-Control
+	json, gzip, vary                     headerValue
+	documents, files, discovery, noStore headerValue // of Cache-Control
 }
 
 // New returns a Registry that serves the providers of b, and their files if b is
@@ -349,7 +350,7 @@ func New(b Backend, opts *Options) *Registry {
 		pages: newPageCache(opts.PageBytes), errorPages: make(map[int]*representation),
 		headers: headers{
 			json: headerValue{"application/json"}, gzip: headerValue{"gzip"}, vary: headerValue{"Accept-Encoding"},
-			documents: headerValue{"no-cache"}, files: headerValue{"no-cache"}, public: headerValue{"no-cache"}, none: headerValue{"no-store"},
+			documents: headerValue{"no-cache"}, files: headerValue{"no-cache"}, discovery: headerValue{"no-cache"}, noStore: headerValue{"no-store"},
 		},
 	}
 	r.opener, _ = b.(Opener)
