@@ -234,6 +234,10 @@ type Options struct {
 	// Authorize allows, and serves files to signed URLs only.
 	Authorize func(*http.Request, Provider) error
 
+	// Publish lets releases be published with PUT requests. Nil means that they
+	// are answered with 405, and nothing is written.
+	Publish *PublishOptions
+
 	// LinkKeys are random secrets that sign file URLs. All replicas of a registry
 	// need the same keys. The first key signs; all keys are accepted. To rotate,
 	// append the new key on all replicas, move it to the front, and remove the
@@ -298,6 +302,7 @@ const (
 	RouteVersions  = "versions"  // the versions of a provider
 	RouteDownload  = "download"  // the package of a release for one platform
 	RouteFile      = "file"      // a file of a release
+	RouteUpload    = "upload"    // a file of a release that is being published
 	RouteOther     = "other"     // any other path
 )
 
@@ -314,6 +319,8 @@ type Registry struct {
 	log         *slog.Logger
 	observe     func(*http.Request, Event)
 	authorize   func(*http.Request, Provider) error
+	publish     *PublishOptions // nil: off
+	crossOrigin *http.CrossOriginProtection
 	externalURL string // without a trailing slash
 	links       *links // nil: files are public
 	services    map[string]any
@@ -335,7 +342,7 @@ type headers struct {
 // New returns a Registry that serves the providers of b, and their files if b is
 // an [Opener]. Nil options are the defaults.
 //
-// New panics if b is nil, ExternalURL is not an absolute http or https URL, a
+// New panics if b is nil, Publish lacks a field, ExternalURL is not an absolute http or https URL, a
 // link key is all zeros, LinkTTL is negative, or Services cannot be encoded or
 // contains "providers.v1".
 func New(b Backend, opts *Options) *Registry {
@@ -354,6 +361,13 @@ func New(b Backend, opts *Options) *Registry {
 		},
 	}
 	r.opener, _ = b.(Opener)
+	if opts.Publish != nil {
+		if opts.Publish.To == nil || opts.Publish.Authorize == nil {
+			panic("rekisteri: PublishOptions need To and Authorize")
+		}
+		publish := *opts.Publish
+		r.publish, r.crossOrigin = &publish, http.NewCrossOriginProtection()
+	}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -365,7 +379,7 @@ func New(b Backend, opts *Options) *Registry {
 		r.externalURL = strings.TrimSuffix(u.String(), "/")
 	}
 	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
-		r.errorPages[code] = errorPage(code)
+		r.errorPages[code] = errorPage(code, "")
 	}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {
