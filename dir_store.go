@@ -23,8 +23,9 @@ import (
 //
 //	<namespace>/.upload/<type>/<version>/<SHA-256>-<name>
 //
-// It commits them by linking them into a directory beside those, which it then
-// renames. Names that begin with a dot are not served.
+// It writes them beside that directory first, and commits them by linking them
+// into another one, which it then renames. Names that begin with a dot are not
+// served.
 const (
 	stageName    = ".upload"
 	partPrefix   = ".part-"   // a file that is still being written
@@ -151,32 +152,38 @@ func (f *writtenFile) Written() (int64, [sha256.Size]byte) { return f.size, f.su
 // Stage implements [Store].
 func (d *Dir) Stage(ctx context.Context, dir, name string, content io.Reader, check func(StagedFile) error) (Staged, error) {
 	w, stage := d.writer(), stageOf(dir)
-	if err := w.mkdirs(stage); err != nil {
+	namespace, _ := splitDir(dir)
+	upload := path.Join(namespace, stageName)
+	if err := w.mkdirs(upload); err != nil {
 		return Staged{}, err
 	}
-	part := stage + "/" + partPrefix + rand.Text()
+	part := upload + "/" + partPrefix + rand.Text()
 	f, err := w.create(part, contextReader{ctx, content})
 	if err != nil {
 		w.removeAll(part)
 		return Staged{}, err
 	}
-	err = check(f)
 	s := Staged{Name: name, Path: stage + "/" + hex.EncodeToString(f.sum[:]) + "-" + name, Size: f.size, SHA256: f.sum}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = w.rename(part, s.Path)
+	if err := errors.Join(check(f), f.Close()); err != nil {
+		w.removeAll(part)
+		return Staged{}, err
 	}
-	if err == nil {
-		err = w.sync(stage)
+	for range 5 { // the stage may be discarded at any moment
+		if err = w.mkdirs(stage); err == nil {
+			err = w.rename(part, s.Path)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
 	}
 	if err != nil {
 		w.removeAll(part)
 		return Staged{}, err
 	}
-	info, err := w.root.Stat(s.Path)
-	if err != nil {
+	if err := w.sync(stage); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Staged{}, err
 	}
-	s.Time = info.ModTime()
+	s.Time = time.Now()
 	return s, nil
 }
 

@@ -2,6 +2,7 @@ package rekisteri
 
 import (
 	"archive/zip"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -254,9 +255,9 @@ func (u *fsPublisher) same(up upload, r *storedRelease, name string, sum [sha256
 	}
 	switch name {
 	case r.sumsName:
-		return small == r.sums
+		return sum == sha256.Sum256([]byte(r.sums))
 	case r.sumsName + ".sig":
-		if small == r.signature {
+		if sum == sha256.Sum256([]byte(r.signature)) {
 			return true
 		}
 		_, err := up.keys.Verify([]byte(r.sums), []byte(small), time.Now())
@@ -306,16 +307,33 @@ func (u *fsPublisher) checkRoom(ctx context.Context, namespace string) error {
 	return nil
 }
 
+// errStageGone says that a staged file is not there any more: another publisher
+// has committed the release, or the stage was swept.
+var errStageGone = errors.New("the uploaded file was removed before the release was complete")
+
 // complete publishes a release if what is staged of it is complete. own is the
 // file that was staged last, or nil.
-func (u *fsPublisher) complete(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
+func (u *fsPublisher) complete(ctx context.Context, up upload, own *Staged) (receipt *Receipt, err error) {
+	for range 3 {
+		receipt, err = u.tryComplete(ctx, up, own)
+		if !errors.Is(err, errStageGone) && !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+		err = errStageGone
+	}
+	return receipt, err
+}
+
+func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
+	if _, err := fs.Stat(u.store, up.dir); err == nil {
+		return u.published(ctx, up, own)
+	}
 	all, err := u.store.Staged(ctx, up.dir)
 	if err != nil {
 		return nil, err
 	}
 	if own != nil && !slices.ContainsFunc(all, func(s Staged) bool { return s.Path == own.Path }) {
-		// Another publisher has committed the release, and removed the stage.
-		return u.afterCommit(ctx, up, own, errors.New("the uploaded file was removed before the release was complete"))
+		return nil, errStageGone
 	}
 	files, missing, err := u.judge(up, all)
 	if err != nil {
@@ -326,17 +344,23 @@ func (u *fsPublisher) complete(ctx context.Context, up upload, own *Staged) (*Re
 	}
 	u.refresh(ctx, up.Provider)
 	if c, err := u.contentWith(ctx, up.Provider, up.version); err == nil && c.releases[up.version] != nil {
-		return u.afterCommit(ctx, up, own, nil) // from another directory, or a document
+		return u.published(ctx, up, own) // from another directory, or a document
 	}
-	err = u.store.Commit(ctx, up.dir, files)
-	if err == nil {
-		u.refresh(ctx, up.Provider)
+	commitErr := u.store.Commit(ctx, up.dir, files)
+	if commitErr == nil {
 		u.log.Info("a release was published", "provider", up.Provider.String(), "version", up.version)
 	}
-	receipt, err := u.afterCommit(ctx, up, &files[0], err)
-	if err == nil {
-		receipt.State = StatePublished
+	// A commit that failed may have succeeded, or another publisher's may have:
+	// what is published decides the answer.
+	receipt, err := u.published(ctx, up, own)
+	if _, isUpload := errors.AsType[*UploadError](err); err != nil && !isUpload {
+		return nil, cmp.Or(commitErr, err)
+	}
+	if commitErr == nil {
 		u.discard(up)
+		if err == nil {
+			receipt.State = StatePublished
+		}
 	}
 	return receipt, err
 }
@@ -357,37 +381,35 @@ func (u *fsPublisher) refresh(ctx context.Context, p Provider) {
 	}
 }
 
-// afterCommit returns the answer to whoever staged a file, by what is published:
-// a commit that failed may have succeeded, or another publisher's may have.
-func (u *fsPublisher) afterCommit(ctx context.Context, up upload, own *Staged, err error) (*Receipt, error) {
+// published returns the answer to whoever staged a file of a release that is
+// published, or of which something else is in the way.
+func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
 	u.refresh(ctx, up.Provider)
-	c, readErr := u.contentWith(ctx, up.Provider, up.version)
-	if readErr != nil || c.releases[up.version] == nil {
-		if errors.Is(err, fs.ErrExist) {
+	c, err := u.contentWith(ctx, up.Provider, up.version)
+	if err == nil && c.releases[up.version] == nil {
+		err = c.lost
+		if err == nil {
 			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a whole release: its operator must remove it", up.dir), Err: fs.ErrExist}
 		}
-		if err == nil {
-			err = readErr
-		}
-		return nil, err
+	}
+	if err != nil {
+		return nil, outage{err}
 	}
 	if own == nil {
 		return &Receipt{State: StateUnchanged}, nil
 	}
-	small, name := "", own.Name
-	if !release.IsZip(name) {
+	small := ""
+	if !release.IsZip(own.Name) {
 		text, err := fs.ReadFile(u.store, own.Path)
-		small = string(text)
-		if errors.Is(err, fs.ErrNotExist) { // removed with the stage
-			if r := c.stored[up.version]; r != nil && sha256.Sum256([]byte(r.sums)) == own.SHA256 || r != nil && sha256.Sum256([]byte(r.signature)) == own.SHA256 {
-				return &Receipt{State: StateUnchanged}, nil
-			}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have gone with the stage
+			return nil, err
 		}
+		small = string(text)
 	}
-	if u.same(up, c.stored[up.version], name, own.SHA256, small) {
+	if u.same(up, c.stored[up.version], own.Name, own.SHA256, small) {
 		return &Receipt{State: StateUnchanged}, nil
 	}
-	return nil, conflict(up, name)
+	return nil, conflict(up, own.Name)
 }
 
 // judge returns the files of a complete release among what is staged, or what
