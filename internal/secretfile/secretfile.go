@@ -1,4 +1,4 @@
-// Package secretfile reads files that hold secrets, a line each.
+// Package secretfile reads files that contain a secret in each line.
 package secretfile
 
 import (
@@ -11,12 +11,12 @@ import (
 	"strings"
 )
 
-// A File is a file of secrets as it was read.
+// A File is a file of secrets.
 type File struct {
 	Info fs.FileInfo
 
-	// Exposed says that others than the file's owner can read it. That is how
-	// Kubernetes mounts a secret.
+	// Exposed reports whether other users than the file's owner can read it.
+	// Files of a Kubernetes secret with an fsGroup are of this kind.
 	Exposed bool
 
 	text string
@@ -24,28 +24,28 @@ type File struct {
 
 const limit = 1 << 20 // bytes in a file
 
-// Read reads a file. One that others than its owner can write is refused: who
-// can write it decides who gets in. Links are followed.
+// Read reads a file. It refuses one that other users than its owner can write,
+// since they could let anybody in. Links are followed.
 func Read(name string) (*File, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // and to open a pipe would wait for its writer
-		return nil, fmt.Errorf("%s is no regular file", name)
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
+		return nil, fmt.Errorf("%s is not a regular file", name)
 	}
 	f, err := os.Open(name)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of the one whose rights count
+	if info, err = f.Stat(); err != nil { // of the file that was opened
 		return nil, err
 	}
 	file := &File{Info: info}
-	if runtime.GOOS != "windows" { // whose rights these bits don't show
+	if runtime.GOOS != "windows" { // these bits do not show the permissions there
 		if info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("%s can be written by others than its owner: chmod go-w it", name)
+			return nil, fmt.Errorf("%s can be written by others than its owner: run chmod go-w on it", name)
 		}
 		file.Exposed = info.Mode().Perm()&0o044 != 0
 	}
@@ -60,7 +60,7 @@ func Read(name string) (*File, error) {
 	return file, nil
 }
 
-// Lines yields the fields of the lines that hold any, by the line's number. "#"
+// Lines yields the fields of each line that has any, and the line's number. "#"
 // begins a comment.
 func (f *File) Lines() iter.Seq2[int, []string] {
 	return func(yield func(int, []string) bool) {
