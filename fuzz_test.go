@@ -57,12 +57,14 @@ func (s strict) Release(_ context.Context, p rekisteri.Provider, version string)
 	return &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"}, Filename: "f", URL: "u", SHASumsURL: "u", SHASumsSignatureURL: "u"}}}, nil
 }
 
-// FuzzPath asks for a path: the answer is never a failure of the server, nor a
-// redirect, and no unchecked name reaches the backend.
+// FuzzPath asks for a path: the answer is never a failure of the server, no
+// unchecked name reaches the backend, and a redirect leads to the same path in
+// lower case, which is no redirect.
 func FuzzPath(f *testing.F) {
 	for _, path := range []string{"/", "", "/v1/providers/acme/foo/versions", "/v1/providers/acme/foo/1.0.0/download/linux/amd64", "//v1/providers/a/b/versions",
 		"/v1/providers/..%2f..%2fetc/passwd/versions", "/v1/providers/%00/b/versions", "/files/acme/foo/1.0.0/%2e%2e", "/.well-known/terraform.json", "/v1/providers/É/ſ/versions",
-		"/v1/providers/a/b/1.0.0+%2e/download/linux/amd64", "/v1/providers/a/b/99999999999999999999.0.0/download/linux/amd64", "/tf/v1/providers/a/b/versions"} {
+		"/v1/providers/a/b/1.0.0+%2e/download/linux/amd64", "/v1/providers/a/b/99999999999999999999.0.0/download/linux/amd64", "/tf/v1/providers/a/b/versions",
+		"/v1/providers/A%42/b/1.0.0+A/download/linux/amd64?A=%41", "/tf/v1/providers/%C3%84/B/versions", "/v1/providers/%E2%84%AA/B/versions"} {
 		f.Add(path)
 	}
 	f.Fuzz(func(t *testing.T, path string) {
@@ -72,9 +74,20 @@ func FuzzPath(f *testing.F) {
 		}
 		reg := rekisteri.New(strict{t}, &rekisteri.Options{Logger: silent})
 		for _, h := range []http.Handler{reg, http.StripPrefix("/tf", reg), reg.Discovery("/tf")} {
-			rec := httptest.NewRecorder()
-			h.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Header: make(http.Header), Host: "registry.test"})
-			if rec.Code >= 500 || rec.Code >= 300 && rec.Code < 400 {
+			ask := func(u *url.URL) *httptest.ResponseRecorder {
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Header: make(http.Header), Host: "registry.test"})
+				return rec
+			}
+			rec := ask(u)
+			if location := rec.Header().Get("Location"); rec.Code == http.StatusPermanentRedirect {
+				to, err := u.Parse(location)
+				if err != nil || to.Path == u.Path || !strings.EqualFold(to.Path, u.Path) || to.RawQuery != u.RawQuery || to.Host != u.Host {
+					t.Errorf("GET %q leads to %q", path, location)
+				} else if again := ask(to); again.Code/100 == 3 {
+					t.Errorf("GET %q leads to %q, and that to %q", path, location, again.Header().Get("Location"))
+				}
+			} else if rec.Code >= 500 || rec.Code/100 == 3 {
 				t.Errorf("GET %q = %d", path, rec.Code)
 			}
 			if body := rec.Body.Bytes(); rec.Header().Get("Content-Type") == "application/json" && !json.Valid(body) {

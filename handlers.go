@@ -85,9 +85,15 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern stri
 	case RouteDiscovery:
 		return r.servePage(w, req, discovery, r.discoveryCache, e)
 	case RouteVersions:
-		return r.versions(w, req, path[2], path[3], e)
+		if err := r.mayRead(req, path, e); err != nil {
+			return err
+		}
+		return r.versions(w, req, e)
 	case RouteDownload:
-		return r.download(w, req, path[2], path[3], path[4], Platform{path[6], path[7]}, e)
+		if err := r.mayRead(req, path, e); err != nil {
+			return err
+		}
+		return r.download(w, req, Platform{path[6], path[7]}, e)
 	case RouteFile:
 		return r.file(w, req, Provider{path[1], path[2]}, path[3], path[4], e)
 	}
@@ -174,20 +180,54 @@ func (r *Registry) discoveryPage(prefix string) *page {
 	return doc
 }
 
-// versions answers what there is of a provider.
-func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace, providerType string, e *Event) error {
-	p, err := r.provider(req, namespace, providerType, e)
-	if err != nil {
-		return err
+// mayRead checks the names in the path of a document, notes them in e, and
+// returns nil if the request may read it.
+func (r *Registry) mayRead(req *http.Request, path []string, e *Event) error {
+	namespace, providerType := path[2], path[3]
+	p := Provider{names.Lower(namespace), names.Lower(providerType)}
+	if !p.valid() {
+		return errName()
 	}
-	l, err := r.backend.Versions(req.Context(), p)
+	e.Provider = p
+	if e.Route == RouteDownload {
+		if !names.ValidVersion(path[4]) {
+			return errVersion()
+		}
+		e.Version = path[4]
+		if on := (Platform{path[6], path[7]}); !on.valid() {
+			return notFound("the platform is not in lower-case letters and digits")
+		}
+	}
+	if p.Namespace != namespace || p.Type != providerType {
+		return movedTo(req, p, path)
+	}
+	return r.authorized(req, p)
+}
+
+// movedTo returns an error that redirects to the lower-case spelling of a
+// document's path. The registry does not fold the case itself: a proxy in front
+// may have rules for paths, and must see the name that is served.
+func movedTo(req *http.Request, p Provider, path []string) error {
+	location := strings.Repeat("../", len(path)-3) + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type)
+	for _, part := range path[4:] {
+		location += "/" + url.PathEscape(part)
+	}
+	if req.URL.RawQuery != "" {
+		location += "?" + req.URL.RawQuery
+	}
+	return &moved{location}
+}
+
+// versions answers what versions a provider has.
+func (r *Registry) versions(w http.ResponseWriter, req *http.Request, e *Event) error {
+	l, err := r.backend.Versions(req.Context(), e.Provider)
 	if err != nil {
 		return err
 	}
 	if l == nil {
 		return errors.New("the backend returned no listing and no error")
 	}
-	doc, err := r.listingPage(p, l)
+	doc, err := r.listingPage(e.Provider, l)
 	if err != nil {
 		return err
 	}
@@ -195,23 +235,12 @@ func (r *Registry) versions(w http.ResponseWriter, req *http.Request, namespace,
 }
 
 // download answers where the package of a release for one platform is.
-func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace, providerType, version string, on Platform, e *Event) error {
-	p, err := r.provider(req, namespace, providerType, e)
+func (r *Registry) download(w http.ResponseWriter, req *http.Request, on Platform, e *Event) error {
+	rel, err := r.release(req.Context(), e.Provider, e.Version)
 	if err != nil {
 		return err
 	}
-	if !names.ValidVersion(version) {
-		return errVersion()
-	}
-	e.Version = version
-	if !on.valid() {
-		return notFound("the platform's name cannot exist")
-	}
-	rel, err := r.release(req.Context(), p, version)
-	if err != nil {
-		return err
-	}
-	doc, err := r.packagePage(p, version, rel, on)
+	doc, err := r.packagePage(e.Provider, e.Version, rel, on)
 	if err != nil {
 		return err
 	}
@@ -222,7 +251,7 @@ func (r *Registry) download(w http.ResponseWriter, req *http.Request, namespace,
 // document leads to, and no other.
 func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, version, name string, e *Event) error {
 	if !p.valid() { // a link has no upper case
-		return notFound("the provider's name cannot exist")
+		return errName()
 	}
 	e.Provider = p
 	if !names.ValidVersion(version) {
@@ -239,42 +268,75 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, p Provider, ve
 	if err != nil {
 		return err
 	}
-	sums := release.SumsName(p.Type, version)
-	var contentType string
-	var digest *[sha256.Size]byte
+	for range 2 {
+		expected, err := findFile(rel, p.Type, version, name)
+		if err != nil {
+			return err
+		}
+		f, err := r.opener.Open(req.Context(), p, version, name)
+		if err != nil {
+			return err
+		}
+		if f == nil {
+			return errors.New("the backend returned no file and no error")
+		}
+		defer f.Close()
+		// The file may belong to a newer release than the one that was asked for
+		// before. Its ETag would be wrong then, and Range requests would join
+		// two files.
+		before := rel
+		if rel, err = r.release(req.Context(), p, version); err != nil {
+			return err
+		}
+		if rel != before {
+			if now, err := findFile(rel, p.Type, version, name); err != nil || now != expected {
+				continue
+			}
+		}
+		return r.serveFile(w, req, f, expected, name, e)
+	}
+	return fmt.Errorf("%v %s changed twice while its file %s was opened", p, version, name)
+}
+
+// A servedFile is what is known of a file before it is opened.
+type servedFile struct {
+	contentType string
+	sha256      [sha256.Size]byte // zero for SHA256SUMS and its signature
+}
+
+// findFile returns the file of a release that has a name, if the backend holds
+// it.
+func findFile(rel *Release, providerType, version, name string) (servedFile, error) {
+	sums := release.SumsName(providerType, version)
 	for i := range rel.Packages {
 		pkg := &rel.Packages[i]
 		switch {
 		case pkg.URL == "" && name == pkg.Filename:
-			contentType, digest = "application/zip", &pkg.SHA256
+			return servedFile{"application/zip", pkg.SHA256}, nil
 		case pkg.SHASumsURL == "" && name == sums:
-			contentType = "text/plain; charset=utf-8"
+			return servedFile{contentType: "text/plain; charset=utf-8"}, nil
 		case pkg.SHASumsSignatureURL == "" && name == sums+".sig":
-			contentType = "application/octet-stream"
+			return servedFile{contentType: "application/octet-stream"}, nil
 		}
 	}
-	if contentType == "" {
-		return notFound("the release has no such file")
-	}
-	f, err := r.opener.Open(req.Context(), p, version, name)
-	if err != nil {
-		return err
-	}
-	if f == nil {
-		return errors.New("the backend returned no file and no error")
-	}
-	defer f.Close()
-	if digest == nil { // a small file
+	return servedFile{}, notFound("the release has no such file")
+}
+
+// serveFile answers a request with a file.
+func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.ReadSeeker, file servedFile, name string, e *Event) error {
+	digest := &file.sha256
+	if file.contentType != "application/zip" { // a small file
+		var err error
 		if digest, err = digestOf(f); err != nil {
 			return err
 		}
 	}
 	h := w.Header()
-	h.Set("Content-Type", contentType)
+	h.Set("Content-Type", file.contentType)
 	h["Cache-Control"] = r.filesCache
 	h.Set("ETag", `"`+hex.EncodeToString(digest[:])+`"`)
 	if err := r.serveContent(w, req, f, e); err != nil {
-		return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
+		return fmt.Errorf("%s of %v %s: %w", name, e.Provider, e.Version, err)
 	}
 	return nil
 }
@@ -311,15 +373,23 @@ func (e *refusal) Error() string { return e.reason }
 
 func notFound(reason string) error { return &refusal{http.StatusNotFound, reason} }
 
+// A moved is an answer that redirects to a location.
+type moved struct{ location string }
+
+func (e *moved) Error() string { return "the name is not in lower case" }
+
 // fail logs an error, and answers the request with it unless the answer was
 // begun. This is the only place that does: what err says goes to the log, and the
 // client gets no more than the status.
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code := http.StatusInternalServerError
-	refused, ok := errors.AsType[*refusal](err)
+	refused, isRefusal := errors.AsType[*refusal](err)
+	elsewhere, isMoved := err.(*moved)
 	switch {
-	case ok:
+	case isRefusal:
 		code = refused.status
+	case isMoved:
+		code = http.StatusPermanentRedirect
 	case errors.Is(err, fs.ErrNotExist):
 		code = http.StatusNotFound
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -357,6 +427,8 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
+	case http.StatusPermanentRedirect:
+		h.Set("Location", elsewhere.location) // http.Redirect would lead out of a mount
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
 	}
@@ -587,28 +659,26 @@ func (m *mentioned) due(what string) bool {
 // armorHeader begins an armored OpenPGP public key.
 const armorHeader = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
-// provider returns the provider that a request names, and may see.
-func (r *Registry) provider(req *http.Request, namespace, providerType string, e *Event) (Provider, error) {
-	p := Provider{strings.ToLower(namespace), strings.ToLower(providerType)}
-	if !p.valid() {
-		return Provider{}, notFound("the provider's name cannot exist")
-	}
-	e.Provider = p
+// authorized returns nil if a request may see a provider, and otherwise the
+// answer.
+func (r *Registry) authorized(req *http.Request, p Provider) error {
 	err := r.Authorize(req, p)
 	if err == nil {
-		return p, nil
+		return nil
 	}
 	reason := "not authorized for " + p.String() + ": " + err.Error()
 	switch {
 	case errors.Is(err, ErrUnauthenticated):
-		return Provider{}, &refusal{http.StatusUnauthorized, reason}
+		return &refusal{http.StatusUnauthorized, reason}
 	case errors.Is(err, fs.ErrPermission):
-		return Provider{}, &refusal{http.StatusForbidden, reason}
+		return &refusal{http.StatusForbidden, reason}
 	case errors.Is(err, fs.ErrNotExist):
-		return Provider{}, notFound(reason)
+		return notFound(reason)
 	}
-	return Provider{}, fmt.Errorf("cannot tell who may see %v: %w", p, err)
+	return fmt.Errorf("cannot tell who may see %v: %w", p, err)
 }
+
+func errName() error { return notFound("no provider can have this name") }
 
 func errVersion() error { return notFound("the version is not a full semantic version") }
 

@@ -2,12 +2,14 @@ package rekisteri_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
@@ -276,6 +278,119 @@ func TestBrokenOff(t *testing.T) {
 			}
 			if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level="+test.level) || !strings.Contains(s, zip100+" of acme/hello 1.0.0: ") || !strings.Contains(s, test.err) {
 				t.Errorf("the log says\n%s", s)
+			}
+		})
+	}
+}
+
+// A name that is not in lower case is redirected, without asking the backend or
+// Authorize, to a URL below the same mount.
+func TestLowerCaseRedirect(t *testing.T) {
+	for _, test := range []struct{ name, target, want string }{ // want is empty for 404
+		{name: "namespace", target: "/v1/providers/Acme/hello/versions", want: "/v1/providers/acme/hello/versions"},
+		{name: "type", target: "/v1/providers/acme/HELLO/versions", want: "/v1/providers/acme/hello/versions"},
+		{name: "download", target: "/v1/providers/Acme/Hello/1.0.0-RC.1+B/download/linux/amd64", want: "/v1/providers/acme/hello/1.0.0-RC.1+B/download/linux/amd64"},
+		{name: "query", target: "/v1/providers/Acme/hello/versions?X=%2F&y", want: "/v1/providers/acme/hello/versions?X=%2F&y"},
+		{name: "other letters", target: "/v1/providers/%c3%a4C/hello/versions", want: "/v1/providers/%C3%A4c/hello/versions"},
+		{name: "other upper case", target: "/v1/providers/%C3%84/hello/versions"},
+		{name: "Kelvin sign", target: "/v1/providers/%E2%84%AAube/hello/versions"},
+		{name: "no valid name", target: "/v1/providers/Acme/he.llo/versions"},
+		{name: "no valid version", target: "/v1/providers/Acme/hello/V1.0.0/download/linux/amd64"},
+		{name: "platform in upper case", target: "/v1/providers/Acme/hello/1.0.0/download/Linux/amd64"},
+		{name: "file", target: "/files/Acme/hello/1.0.0/" + sums100},
+		{name: "other route", target: "/V1/providers/acme/hello/versions"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			backend := &fake{}
+			reg := rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), LinkKeys: [][32]byte{linkKey(1)}, Authorize: func(*http.Request, rekisteri.Provider) error {
+				t.Error("Authorize was asked")
+				return nil
+			}})
+			for prefix, h := range map[string]http.Handler{"": reg, "/a/b": http.StripPrefix("/a/b", reg)} {
+				for _, method := range []string{"GET", "HEAD"} {
+					resp := get(h, method, prefix+test.target)
+					location, err := url.Parse(resp.Header.Get("Location"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					if test.want == "" {
+						if resp.StatusCode != 404 || resp.Header["Location"] != nil {
+							t.Errorf("%s to %v", resp.Status, location)
+						}
+						continue
+					}
+					at, err := url.Parse(prefix + test.target)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if got := at.ResolveReference(location).String(); resp.StatusCode != 308 || location.IsAbs() || got != prefix+test.want || resp.Header.Get("Cache-Control") != "no-store" {
+						t.Errorf("%s %v to %q", resp.Status, resp.Header, got)
+					}
+				}
+			}
+			if len(backend.asked) > 0 {
+				t.Errorf("the backend was asked for %q", backend.asked)
+			}
+		})
+	}
+}
+
+// A changing backend has a release of one zip, which is another one at each
+// call. The file is always that of the release that was returned last.
+type changing struct {
+	texts  []string
+	errs   []error
+	calls  int
+	opened []string
+}
+
+func (c *changing) Versions(context.Context, rekisteri.Provider) (*rekisteri.Listing, error) {
+	return nil, fs.ErrNotExist
+}
+
+func (c *changing) Release(context.Context, rekisteri.Provider, string) (*rekisteri.Release, error) {
+	i := min(c.calls, len(c.texts)-1)
+	c.calls++
+	if c.errs != nil && c.errs[i] != nil {
+		return nil, c.errs[i]
+	}
+	return &rekisteri.Release{Packages: []rekisteri.Package{{Filename: "hello.zip", SHA256: sha256.Sum256([]byte(c.texts[i]))}}}, nil
+}
+
+// Open returns the file as it is when Release is called for the next time.
+func (c *changing) Open(context.Context, rekisteri.Provider, string, string) (io.ReadSeekCloser, error) {
+	text := c.texts[min(c.calls, len(c.texts)-1)]
+	c.opened = append(c.opened, text)
+	return struct {
+		io.ReadSeeker
+		io.Closer
+	}{strings.NewReader(text), io.NopCloser(nil)}, nil
+}
+
+// A download never has the ETag of one release and the bytes of another.
+func TestReleaseChangesDuringOpen(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		texts  []string // of the zip, at each call of Release
+		errs   []error
+		status int
+		opened string // the texts, joined
+	}{
+		{name: "same bytes", texts: []string{"one"}, status: 200, opened: "one"},
+		{name: "other bytes", texts: []string{"one", "two"}, status: 200, opened: "two two"},
+		{name: "other bytes twice", texts: []string{"one", "two", "three"}, status: 500, opened: "two three"},
+		{name: "deleted", texts: []string{"one", ""}, errs: []error{nil, fs.ErrNotExist}, status: 404, opened: ""},
+		{name: "outage", texts: []string{"one", "one"}, errs: []error{nil, errAway}, status: 500, opened: "one"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			backend := &changing{texts: test.texts, errs: test.errs}
+			resp := get(newRegistry(t, backend), "GET", files+"hello.zip")
+			got := body(t, resp)
+			if resp.StatusCode != test.status || strings.Join(backend.opened, " ") != test.opened {
+				t.Errorf("%s; opened %q", resp.Status, backend.opened)
+			}
+			if etag := fmt.Sprintf(`"%x"`, sha256.Sum256([]byte(got))); resp.StatusCode == 200 && resp.Header.Get("ETag") != etag {
+				t.Errorf("ETag %s of %q", resp.Header.Get("ETag"), got)
 			}
 		})
 	}

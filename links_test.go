@@ -242,7 +242,7 @@ func TestAuthorize(t *testing.T) {
 		t.Errorf("a random key is not warned of: %s", log.String())
 	}
 	for namespace, want := range map[string]int{"open": 200, "login": 401, "closed": 403, "hidden": 404, "slow": 504, "broken": 500} {
-		for _, target := range []string{"/v1/providers/" + namespace + "/hello/versions", "/v1/providers/" + strings.ToUpper(namespace) + "/hello/1.0.0/download/linux/amd64"} {
+		for _, target := range []string{"/v1/providers/" + namespace + "/hello/versions", "/v1/providers/" + namespace + "/hello/1.0.0/download/linux/amd64"} {
 			b.calls = 0
 			resp := get(reg, "GET", target)
 			if resp.StatusCode != want {
