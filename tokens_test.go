@@ -248,7 +248,7 @@ func TestTokenPipe(t *testing.T) {
 	}()
 	select {
 	case err := <-done:
-		if err == nil || !strings.Contains(err.Error(), "no regular file") {
+		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
 			t.Error(err)
 		}
 	case <-time.After(10 * time.Second):
