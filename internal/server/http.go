@@ -22,6 +22,7 @@ type server struct {
 	tls          *tls.Config // nil: plain http
 	log          *slog.Logger
 	drain, grace time.Duration
+	connState    func(net.Conn, http.ConnState) // nil: not called
 
 	stopping atomic.Bool
 	running  atomic.Int64 // requests
@@ -37,8 +38,8 @@ const (
 	bodyTimeout = time.Second
 )
 
-// newHTTPServer returns a server with the timeouts that all connections have.
-func newHTTPServer(handler http.Handler) *http.Server {
+// NewHTTPServer returns a server with the timeouts that all connections have.
+func NewHTTPServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 10 * time.Second,
@@ -53,8 +54,8 @@ func newHTTPServer(handler http.Handler) *http.Server {
 // serve answers the requests that arrive at ln until ctx is done, and then
 // shuts down. It closes ln. It returns an error if requests were cut off.
 func (s *server) serve(ctx context.Context, ln net.Listener) error {
-	srv := newHTTPServer(http.HandlerFunc(s.answer))
-	srv.TLSConfig = s.tls
+	srv := NewHTTPServer(http.HandlerFunc(s.answer))
+	srv.TLSConfig, srv.ConnState = s.tls, s.connState
 	// What the server itself reports is about single clients: failed handshakes,
 	// malformed frames. Accept errors and panics are logged by this package.
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)

@@ -64,7 +64,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	if err := s.validate(); err != nil {
 		return err
 	}
-	limitMemory(s.cacheMiB)
+	memory := limitMemory(s.cacheMiB)
 	level := slog.LevelInfo
 	if s.debug {
 		level = slog.LevelDebug
@@ -103,7 +103,10 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	defer cancel() // ends what runs beside the server
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
-	srv := &server{handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, log: log, drain: s.drain.Duration, grace: s.grace.Duration}
+	srv := &server{
+		handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, connState: memory.track,
+		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.serve(ctx, ln) }()
 	s.announce(ctx, log, stdout, tree, ln.Addr())
