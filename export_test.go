@@ -1,27 +1,35 @@
 package rekisteri
 
-import "errors"
+import (
+	"context"
+	"errors"
+)
 
-// Look looks at a provider that is held, as a request would have it done.
+// Look looks at a provider in memory, as a request would have it done.
 func Look(b *FSBackend, p Provider) error {
-	b.mu.Lock()
-	h := b.held[p]
-	b.mu.Unlock()
-	if h == nil {
-		return errors.New("it is not held")
+	l, ok := b.cache.Get(scope{Provider: p})
+	if !ok {
+		return errors.New("the provider is not in memory")
 	}
-	ns, err := b.find(p)
-	if err == nil && b.read(p, ns, h.content) != h.content {
+	before, _ := l.Peek()
+	after, err := l.Reload(context.Background())
+	if err == nil && after.content != before.content {
 		err = errors.New("it has changed")
 	}
 	return err
 }
 
-// Held returns the number of providers that are held.
-func Held(b *FSBackend) int {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return len(b.held)
+// Cached returns the number of providers and versions in memory.
+func Cached(b *FSBackend) int {
+	n, _ := b.cache.Usage()
+	return n
+}
+
+// CacheSize returns what is charged for what is in memory.
+func CacheSize(b *FSBackend) int64 {
+	_, size := b.cache.Usage()
+	_, indexes := b.indexes.Usage()
+	return size + indexes
 }
 
 // Pages returns the number of the pages that are held, and the size of what is.

@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	zip100  = "terraform-provider-hello_1.0.0_linux_amd64.zip"
-	sums100 = "terraform-provider-hello_1.0.0_SHA256SUMS"
+	zipName  = "terraform-provider-hello_1.0.0_linux_amd64.zip"
+	sumsName = "terraform-provider-hello_1.0.0_SHA256SUMS"
 	files   = "/files/acme/hello/1.0.0/"
 )
 
@@ -65,7 +65,7 @@ func TestObserve(t *testing.T) {
 		downloadPattern  = "GET /v1/providers/{namespace}/{type}/{version}/download/{os}/{arch}"
 		filePattern      = "GET /files/{namespace}/{type}/{version}/{name}"
 	)
-	size := int64(len(tr["acme/hello/1.0.0/"+zip100]))
+	size := int64(len(tr["acme/hello/1.0.0/"+zipName]))
 	for _, test := range []struct {
 		name, method, target string
 		header               [2]string
@@ -98,11 +98,11 @@ func TestObserve(t *testing.T) {
 		{name: "method", method: "POST", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, status: 405, bytes: -1, err: "method"},
 		{name: "download", target: download100, route: rekisteri.RouteDownload, provider: acmeHello, version: "1.0.0", status: 200, bytes: -1, pattern: downloadPattern},
 		{name: "no valid version", target: "/v1/providers/acme/hello/1.0/download/linux/amd64", route: rekisteri.RouteDownload, provider: acmeHello, status: 404, bytes: -1, err: "version", pattern: downloadPattern},
-		{name: "zip", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, bytes: size, pattern: filePattern},
-		{name: "HEAD of a zip", method: "HEAD", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, pattern: filePattern},
-		{name: "range", header: [2]string{"Range", "bytes=10-19"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: 10, pattern: filePattern},
-		{name: "two ranges", header: [2]string{"Range", "bytes=0-9,20-29"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: -1, pattern: filePattern},
-		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", pattern: filePattern},
+		{name: "zip", target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, bytes: size, pattern: filePattern},
+		{name: "HEAD of a zip", method: "HEAD", target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, pattern: filePattern},
+		{name: "range", header: [2]string{"Range", "bytes=10-19"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: 10, pattern: filePattern},
+		{name: "two ranges", header: [2]string{"Range", "bytes=0-9,20-29"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: -1, pattern: filePattern},
+		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", pattern: filePattern},
 		{name: "unchanged", header: [2]string{"If-None-Match", "*"}, target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 304, pattern: versionsPattern},
 		{name: "no such file", target: files + "x.zip", route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 404, bytes: -1, err: "no such file", pattern: filePattern},
 		{name: "no such route", target: "/v2/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route"},
@@ -110,8 +110,8 @@ func TestObserve(t *testing.T) {
 			status: 500, bytes: -1, err: "a failure", pattern: versionsPattern},
 		{name: "panic", backend: panicky{backend}, target: "/v1/providers/panics/hello/versions", route: rekisteri.RouteVersions, provider: rekisteri.Provider{Namespace: "panics", Type: "hello"},
 			status: 500, err: "panic: a backend's bug", pattern: versionsPattern, panics: true},
-		{name: "unreadable zip", backend: &broken{FSBackend: backend, after: 100, err: errAway}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0",
-			status: 200, bytes: 100, err: zip100 + " of acme/hello 1.0.0: it broke off after 100 bytes: the bucket is away", pattern: filePattern},
+		{name: "unreadable zip", backend: &broken{FSBackend: backend, after: 100, err: errAway}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0",
+			status: 200, bytes: 100, err: zipName + " of acme/hello 1.0.0: it broke off after 100 bytes: the bucket is away", pattern: filePattern},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.method == "" {
@@ -164,7 +164,7 @@ func TestObserveCosts(t *testing.T) {
 	backend := newBackend(t, rootFS(t, dir))
 	observe := func(*http.Request, rekisteri.Event) {}
 	w := &counting{ResponseWriter: httptest.NewRecorder()}
-	rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), Observe: observe}).ServeHTTP(w, httptest.NewRequest("GET", files+zip100, nil))
+	rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), Observe: observe}).ServeHTTP(w, httptest.NewRequest("GET", files+zipName, nil))
 	if !w.fromFile {
 		t.Error("the connection did not get the file")
 	}
@@ -221,7 +221,7 @@ func (k *keeping) Open(ctx context.Context, p rekisteri.Provider, version, name 
 func TestBrokenOff(t *testing.T) {
 	const size = 4 << 20
 	tr := newTree(t, "1.0.0")
-	tr["acme/hello/1.0.0/"+zip100] = strings.Repeat("\x00", size) + tr["acme/hello/1.0.0/"+zip100]
+	tr["acme/hello/1.0.0/"+zipName] = strings.Repeat("\x00", size) + tr["acme/hello/1.0.0/"+zipName]
 	dir := t.TempDir()
 	tr.write(t, dir)
 	disk := newBackend(t, rootFS(t, dir))
@@ -240,7 +240,7 @@ func TestBrokenOff(t *testing.T) {
 		{name: "client of a file hangs up", backend: disk, during: func() {}, level: "DEBUG", err: "the client hung up"},
 		{name: "file fails", backend: kept, timeout: time.Minute, level: "ERROR", err: "file already closed", during: func() { kept.file.Close() }},
 		{name: "truncated file", backend: disk, level: "ERROR", err: "unexpected EOF",
-			during: func() { os.Truncate(dir+"/acme/hello/1.0.0/"+zip100, size/2) }},
+			during: func() { os.Truncate(dir+"/acme/hello/1.0.0/"+zipName, size/2) }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			log := newLogBuffer()
@@ -251,7 +251,7 @@ func TestBrokenOff(t *testing.T) {
 			srv.Config.WriteTimeout = test.timeout
 			srv.Start()
 			defer srv.Close()
-			resp, err := http.Get(srv.URL + files + zip100)
+			resp, err := http.Get(srv.URL + files + zipName)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -276,7 +276,7 @@ func TestBrokenOff(t *testing.T) {
 			if e.Status != 200 || e.Bytes == 0 || e.Bytes >= size || e.Err == nil || !strings.Contains(e.Err.Error(), test.err) {
 				t.Errorf("event %+v", e)
 			}
-			if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level="+test.level) || !strings.Contains(s, zip100+" of acme/hello 1.0.0: ") || !strings.Contains(s, test.err) {
+			if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level="+test.level) || !strings.Contains(s, zipName+" of acme/hello 1.0.0: ") || !strings.Contains(s, test.err) {
 				t.Errorf("the log says\n%s", s)
 			}
 		})
@@ -297,7 +297,7 @@ func TestLowerCaseRedirect(t *testing.T) {
 		{name: "no valid name", target: "/v1/providers/Acme/he.llo/versions"},
 		{name: "no valid version", target: "/v1/providers/Acme/hello/V1.0.0/download/linux/amd64"},
 		{name: "platform in upper case", target: "/v1/providers/Acme/hello/1.0.0/download/Linux/amd64"},
-		{name: "file", target: "/files/Acme/hello/1.0.0/" + sums100},
+		{name: "file", target: "/files/Acme/hello/1.0.0/" + sumsName},
 		{name: "other route", target: "/V1/providers/acme/hello/versions"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -29,13 +29,21 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-var soak = flag.Duration("soak", 3*time.Second, "how long TestSoak goes on")
+var soak = flag.Duration("soak", 0, "how long TestSoak goes on; 0: 3s, or 1s with -short")
 
-// TestSoak loads three registries with all kinds of requests, from clients of
-// all kinds: one whose tree changes, one whose file system fails, and one whose
-// backend does. What stands in a tree all the time is always served, what is
-// served is whole, and when it is over nothing is left of it.
+// TestSoak loads several registries with all kinds of requests, from clients of
+// all kinds: one whose tree changes and is larger than its memory, one whose
+// directory is swapped all the time beside a namespace that hangs, one whose file
+// system fails, one whose backend fails, and one that gets a burst of first
+// requests. What is in a tree all the time is always served, what is served is
+// whole, and afterwards nothing is left behind.
 func TestSoak(t *testing.T) {
+	if *soak == 0 {
+		*soak = 3 * time.Second
+		if testing.Short() {
+			*soak = time.Second
+		}
+	}
 	s := newSoaking(t)
 	goroutines, files, heap := runtime.NumGoroutine(), openFiles(), heapBytes()
 
@@ -50,7 +58,12 @@ func TestSoak(t *testing.T) {
 	s.worker(s.hangUp)
 	s.worker(s.readSlowly)
 	s.worker(s.crowd)
+	s.worker(s.swap)
+	s.worker(s.askSwapped)
+	s.worker(s.askHung)
+	s.worker(s.burst)
 	s.group.Wait()
+	close(s.hang)
 
 	s.unreliable.Store(false) // and everything is as if nothing had been
 	time.Sleep(2 * time.Second)
@@ -61,8 +74,8 @@ func TestSoak(t *testing.T) {
 			t.Fatalf("%d goroutines and %d files, and before %d and %d", runtime.NumGoroutine(), openFiles(), goroutines, files)
 		}
 	}
-	if n := rekisteri.Held(s.backend); n > 25 {
-		t.Errorf("%d providers are held", n)
+	if n := rekisteri.CacheSize(s.backend); n > 100<<10 {
+		t.Errorf("%d bytes are charged for what is in memory", n)
 	}
 	if n := s.hanging.Load(); n != 0 {
 		t.Errorf("%d calls of a backend still hang", n)
@@ -91,8 +104,10 @@ type soaking struct {
 	addr    string
 	client  *http.Client
 
-	unreliable      atomic.Bool  // whether the second registry's file system is
-	hanging         atomic.Int64 // calls of the faulty backend
+	current         string        // a link to the directory that is swapped
+	hang            chan struct{} // closed when the namespace does not hang any more
+	unreliable      atomic.Bool   // whether the second registry's file system is
+	hanging         atomic.Int64  // calls of the faulty backend
 	requests, wrong atomic.Int64
 	end             time.Time
 	group           sync.WaitGroup
@@ -121,6 +136,22 @@ func newSoaking(t *testing.T) *soaking {
 		tr.write(t, dir)
 	}
 	s.backend = rekisteri.NewFSBackend(rootFS(t, s.dir), &rekisteri.FSOptions{Logger: silent, CacheBytes: 40 << 10}) // half of it
+	s.current, s.hang = filepath.Join(t.TempDir(), "current"), make(chan struct{})
+	for gen, version := range []string{"2.0.0", "3.0.0"} {
+		tr := newTree(t, "1.0.0", version)
+		tr["hung/foo.json"] = documentOf("1.0.0")
+		tr.write(t, s.current+fmt.Sprint(gen))
+	}
+	link(t, s.current+"0", s.current)
+	dir, err := rekisteri.OpenDir(s.current)
+	if err != nil {
+		t.Fatal(err)
+	}
+	swapped := rekisteri.NewFSBackend(openHook{dir, func(name string) {
+		if strings.HasPrefix(name, "hung/") {
+			<-s.hang
+		}
+	}}, &rekisteri.FSOptions{Logger: silent})
 	failing := rekisteri.NewFSBackend(unreliableFS{rootFS(t, still), &s.unreliable}, &rekisteri.FSOptions{Logger: silent})
 	hanging := faulty{func(ctx context.Context) {
 		s.hanging.Add(1)
@@ -128,7 +159,7 @@ func newSoaking(t *testing.T) *soaking {
 		s.hanging.Add(-1)
 	}}
 	mux := http.NewServeMux()
-	for prefix, b := range map[string]rekisteri.Backend{"": s.backend, "/failing": failing, "/faulty": hanging} {
+	for prefix, b := range map[string]rekisteri.Backend{"": s.backend, "/failing": failing, "/faulty": hanging, "/swapped": swapped} {
 		// Links that expire soon, and room for few pages.
 		opts := &rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{linkKey(1)}, LinkTTL: 20 * time.Second, PageBytes: 20 << 10}
 		mux.Handle(prefix+"/", http.StripPrefix(prefix, rekisteri.New(b, opts)))
@@ -488,4 +519,59 @@ func (s *soaking) crowd(r *rand.Rand) {
 			s.complain("one of a thousand connections: %q, %v", line, err)
 		}
 	}
+}
+
+// swap swaps a directory.
+func (s *soaking) swap(r *rand.Rand) {
+	link(s.t, s.current+fmt.Sprint(r.IntN(2)), s.current)
+	time.Sleep(100 * time.Millisecond)
+}
+
+// askSwapped asks for what is in both directories that are swapped, and for what
+// is in one of them.
+func (s *soaking) askSwapped(r *rand.Rand) {
+	code, body := s.ask("/swapped/v1/providers/acme/hello/versions")
+	if code != 200 || strings.Count(body, `"version"`) != 2 || !strings.Contains(body, `"1.0.0"`) {
+		s.complain("versions, of a directory that is swapped: %d %s", code, body)
+	}
+	version := []string{"1.0.0", "2.0.0", "3.0.0"}[r.IntN(3)]
+	target := "/swapped/v1/providers/acme/hello/" + version + "/download/linux/amd64"
+	code, body = s.ask(target)
+	if code != 200 && (version == "1.0.0" || code != 404) {
+		s.complain("download of %s, of a directory that is swapped: %d", version, code)
+	}
+	if code != 200 {
+		return
+	}
+	link, sum := s.zipOf(target, body)
+	code, body = s.ask(link.String())
+	if code == 200 && fmt.Sprintf("%x", sha256.Sum256([]byte(body))) != sum || code != 200 && (version == "1.0.0" || code != 404) {
+		s.complain("zip of %s, of a directory that is swapped: %d, %d bytes", version, code, len(body))
+	}
+}
+
+// askHung asks for a provider whose namespace hangs.
+func (s *soaking) askHung(*rand.Rand) {
+	ctx, cancel := context.WithTimeout(s.t.Context(), 100*time.Millisecond)
+	defer cancel()
+	if code, _, err := s.get(ctx, "/swapped/v1/providers/hung/foo/versions"); err == nil && code != 504 {
+		s.complain("a namespace that hangs: %d", code)
+	}
+}
+
+// burst asks at once for 2,000 providers that were never asked for before.
+func (s *soaking) burst(*rand.Rand) {
+	v := newVirtualFS(s.t, 2000, 1, 2, time.Millisecond)
+	reg := rekisteri.New(rekisteri.NewFSBackend(v, &rekisteri.FSOptions{Logger: silent}), &rekisteri.Options{Logger: silent})
+	var group sync.WaitGroup
+	for i := range v.providers {
+		group.Go(func() {
+			s.requests.Add(1)
+			if resp := get(reg, "GET", fmt.Sprintf("/v1/providers/acme/p%d/versions", i)); resp.StatusCode != 200 {
+				s.complain("one of a burst of first requests: %s", resp.Status)
+			}
+		})
+	}
+	group.Wait()
+	time.Sleep(500 * time.Millisecond)
 }

@@ -18,6 +18,7 @@ import (
 
 	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/secretfile"
+	"github.com/rekisteri/rekisteri/internal/tree"
 )
 
 // A TokenFile authorizes requests by static bearer tokens, which stand in a
@@ -38,7 +39,7 @@ type TokenFile struct {
 
 	mu     sync.Mutex // held while the file is looked at
 	looked time.Time
-	stamp  stamp
+	stamp  tree.Version
 	failed string // the last error that was logged, until the file is good again
 	warned bool
 }
@@ -97,12 +98,12 @@ func (f *TokenFile) look() {
 	}
 	defer f.mu.Unlock()
 	now := time.Now()
-	if now.Sub(f.looked) < lookEvery {
+	if now.Sub(f.looked) < checkEvery {
 		return
 	}
 	f.looked = now
 	info, err := os.Stat(f.name)
-	if err == nil && !f.stamp.is(info) {
+	if err == nil && !f.stamp.Proves(info) {
 		err = f.read()
 	}
 	if err == nil {
@@ -140,7 +141,7 @@ func (f *TokenFile) read() error {
 		f.log.Warn("the token file can be read by others than its owner", "file", f.name)
 	}
 	f.tokens.Store(&tokens)
-	f.stamp = stampOf(file.Info, now)
+	f.stamp = tree.VersionOf(file.Info, now)
 	return nil
 }
 

@@ -46,7 +46,7 @@ func (d *directory) Open(_ context.Context, opts *rekisteri.FSOptions) (*server.
 		}
 		return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: "the embedded sample", Sample: true}, nil
 	}
-	fsys, err := openDir(d.path)
+	fsys, err := rekisteri.OpenDir(d.path)
 	if err != nil {
 		return nil, err
 	}

@@ -8,15 +8,14 @@ import (
 	"strings"
 )
 
-// errPrivate is worth its own words: such a file should be anywhere but here.
+// errPrivate has its own text: a private key does not belong in any file that is served.
 var errPrivate = errors.New("a private key, not a public one")
 
-// ReadKeys returns the keys in text, in their order. The text may hold several armored
-// blocks with prose around them, and a block may hold several keys.
+// ReadKeys returns the keys in text, in their order. The text may hold several armored blocks
+// with prose around them, and a block may hold several keys.
 //
-// What cannot be read does not hide the rest: the error joins one error for each block
-// and each key that was left out, and the keys are those that were not. Without
-// any key there is always an error.
+// A block or key that cannot be read is left out, and the others are returned. The error
+// joins one error for each that was left out. It is never nil if there are no keys.
 func ReadKeys(text []byte) ([]Key, error) {
 	var keys []Key
 	var errs []error
@@ -24,7 +23,7 @@ func ReadKeys(text []byte) ([]Key, error) {
 		errs = append(errs, fmt.Errorf("line %d: %w", line+1, err))
 	}
 	lines := strings.SplitAfter(strings.TrimPrefix(string(text), "\uFEFF"), "\n")
-	begin := -1 // the line that begins the block at hand
+	begin := -1 // the line that begins the current block
 	for i, line := range lines {
 		switch word, _ := boundary(line); {
 		case word == "BEGIN":
@@ -64,8 +63,8 @@ func boundary(line string) (word, kind string) {
 	return word, kind
 }
 
-// readBlock reads the keys of one armored block, whose begin and end lines are the
-// first and the last of lines.
+// readBlock reads the keys of one armored block. The first and the last of lines are its
+// begin and its end line.
 func readBlock(lines []string) (keys []Key, errs []error) {
 	_, kind := boundary(lines[0])
 	_, end := boundary(lines[len(lines)-1])
@@ -77,17 +76,7 @@ func readBlock(lines []string) (keys []Key, errs []error) {
 	case end != kind:
 		return nil, []error{fmt.Errorf("armor of type %q ends as %q", "PGP "+kind, "PGP "+end)}
 	}
-
-	// Space around a line and lines longer than RFC 4880 has them are what mail and web
-	// pages do to a key. Clients stumble over them, so such a block is written anew.
-	trimmed := make([]string, len(lines))
-	plain := true
-	for i, line := range lines {
-		line = strings.TrimSuffix(line, "\n")
-		trimmed[i] = strings.TrimSpace(line)
-		plain = plain && line == trimmed[i] && len(line) <= 76
-	}
-	data, err := dearmor(trimmed[1 : len(trimmed)-1])
+	data, err := dearmor(lines[1 : len(lines)-1])
 	if err != nil {
 		return nil, []error{err}
 	}
@@ -96,11 +85,11 @@ func readBlock(lines []string) (keys []Key, errs []error) {
 		raw     []byte
 		packets []packet
 	}
-	var groups []group // a key each
+	var groups []group // one for each key
 	for len(data) > 0 {
 		p, rest, err := nextPacket(data)
 		if err != nil {
-			// What stood before may be half a key.
+			// The group before may be half a key.
 			groups = groups[:max(0, len(groups)-1)]
 			errs = append(errs, err)
 			break
@@ -116,34 +105,63 @@ func readBlock(lines []string) (keys []Key, errs []error) {
 	if len(groups) == 0 && len(errs) == 0 {
 		errs = append(errs, errors.New("armor is empty"))
 	}
+	keep := len(groups) == 1 && len(errs) == 0 && inGoodForm(lines)
 	for _, g := range groups {
 		k, err := readKey(g.packets)
 		if err != nil {
 			errs = append(errs, err)
 			continue
 		}
-		k.Armor = armor(g.raw)
-		if plain && len(groups) == 1 && len(errs) == 0 {
+		if keep {
 			k.Armor = strings.Join(lines, "")
+		} else {
+			k.Armor = armor(g.raw)
 		}
 		keys = append(keys, k)
 	}
 	return keys, errs
 }
 
-// dearmor returns the data between the begin and the end line of a block.
-// A checksum need not be there (RFC 9580 does without), but what is there must match.
+// inGoodForm reports whether every client reads the block of lines, which [dearmor] has read,
+// as it is. Mail and web pages add spaces around lines and join lines, and clients then fail
+// or skip the block.
+func inGoodForm(lines []string) bool {
+	data := false // the headers are over
+	for i, line := range lines {
+		line = strings.TrimSuffix(line, "\n")
+		last := i == len(lines)-1
+		switch {
+		case len(line) > 76 || line != strings.TrimSpace(line):
+			return false
+		case i == 0 || last:
+		case !data && line == "":
+			data = true
+		case !data && !strings.HasPrefix(line, "Version: ") && !strings.HasPrefix(line, "Comment: "):
+			return false
+		case line == "" || strings.ContainsFunc(line, func(r rune) bool { return r < ' ' || r > '~' }):
+			return false
+		}
+	}
+	return true
+}
+
+// dearmor returns the data between the begin and the end line of a block. The checksum may be
+// missing, as in RFC 9580, but must match if it is there.
 func dearmor(lines []string) ([]byte, error) {
-	blank := slices.Index(lines, "")
-	if blank < 0 || slices.ContainsFunc(lines[:blank], func(s string) bool { return !strings.Contains(s, ":") }) {
+	trimmed := make([]string, len(lines))
+	for i, line := range lines {
+		trimmed[i] = strings.TrimSpace(line)
+	}
+	blank := slices.Index(trimmed, "")
+	if blank < 0 || slices.ContainsFunc(trimmed[:blank], func(s string) bool { return !strings.Contains(s, ":") }) {
 		return nil, errors.New("armor has no blank line before its data")
 	}
 	var body strings.Builder
 	sum := ""
-	for _, line := range lines[blank+1:] {
+	for _, line := range trimmed[blank+1:] {
 		switch {
 		case sum != "" && line != "":
-			return nil, errors.New("armor goes on after its checksum")
+			return nil, errors.New("armor has data after its checksum")
 		case len(line) == 5 && line[0] == '=':
 			sum = line[1:]
 		default:
@@ -171,7 +189,7 @@ func armor(data []byte) string {
 	return b.String()
 }
 
-// checksum returns the CRC-24 of data as armor writes it (RFC 4880, section 6.1).
+// checksum returns the CRC-24 of data in the encoding of armor (RFC 4880, section 6.1).
 func checksum(data []byte) string {
 	crc := uint32(0xB704CE)
 	for _, c := range data {

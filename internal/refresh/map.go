@@ -112,6 +112,15 @@ func (m *Map[K, V]) remove(e *list.Element) *entry[K, V] {
 	return gone
 }
 
+// Each calls f for every value, in no order. f must not use the map.
+func (m *Map[K, V]) Each(f func(K, V)) {
+	m.mu.RLock()
+	defer m.mu.RUnlock()
+	for key, e := range m.entries {
+		f(key, e.Value.(*entry[K, V]).value)
+	}
+}
+
 // Usage returns the number of the values in the map, and their total size.
 func (m *Map[K, V]) Usage() (n int, size int64) {
 	m.mu.RLock()

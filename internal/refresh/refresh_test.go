@@ -169,10 +169,13 @@ func TestValueStaleWaitIsShared(t *testing.T) {
 		for range 100 {
 			v.Get(t.Context())
 		}
-		if took := time.Since(started); took > 200*time.Millisecond {
-			t.Errorf("100 calls took %v", took)
+		if took := time.Since(started); took > 200*time.Millisecond || !v.Overdue() {
+			t.Errorf("100 calls took %v; overdue: %v", took, v.Overdue())
 		}
 		time.Sleep(time.Minute) // until the load has ended
+		if v.Overdue() {
+			t.Error("overdue, without a load")
+		}
 	})
 }
 
@@ -190,6 +193,29 @@ func TestValueRests(t *testing.T) {
 	})
 }
 
+// What a load waits for before its work does not count.
+func TestValueRestsAfterWorkOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := 0
+		var v *refresh.Value[int]
+		v = refresh.New(&policy, func(int, bool) (int, error) {
+			n++
+			time.Sleep(500 * time.Millisecond)
+			v.Begin()
+			time.Sleep(time.Millisecond)
+			return n, nil
+		})
+		for range 100 {
+			v.Get(t.Context())
+			time.Sleep(100 * time.Millisecond)
+		}
+		time.Sleep(time.Second)
+		if n < 9 {
+			t.Errorf("%d loads in ten seconds", n)
+		}
+	})
+}
+
 func TestReloadWaitsForALoadOfItsOwn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &source{takes: time.Second}
@@ -199,13 +225,17 @@ func TestReloadWaitsForALoadOfItsOwn(t *testing.T) {
 		if got, err := v.Reload(t.Context()); got != 2 || err != nil {
 			t.Errorf("%d, %v", got, err)
 		}
+		s.takes = time.Hour
+		started := time.Now()
+		if _, err := v.Reload(t.Context()); !errors.Is(err, context.DeadlineExceeded) || time.Since(started) != 8*time.Second {
+			t.Errorf("after %v: %v", time.Since(started), err)
+		}
 		ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
 		defer cancel()
 		if _, err := v.Reload(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("%v", err)
 		}
-		synctest.Wait()
-		time.Sleep(time.Second)
+		time.Sleep(time.Hour) // until the load has ended
 	})
 }
 
@@ -224,6 +254,11 @@ func TestMap(t *testing.T) {
 	m.Put("e", 4, 7) // as large as all but one
 	if n, size := m.Usage(); n != 3 || size != 10 {
 		t.Errorf("%d values of %d", n, size)
+	}
+	sum := 0
+	m.Each(func(_ string, v int) { sum += v })
+	if sum != 9+4+3 {
+		t.Errorf("the values' sum is %d", sum)
 	}
 	if v := m.GetOrPut("loading", func() (string, int) { return "loading", 10 }); v != 9 {
 		t.Errorf("a value of size zero was evicted")

@@ -54,6 +54,7 @@ type snapshot[T any] struct {
 // A flight is a load that runs.
 type flight[T any] struct {
 	started time.Time
+	began   time.Time     // when it began its work
 	done    chan struct{} // closed when value and err are set
 	value   T
 	err     error
@@ -102,21 +103,26 @@ func (v *Value[T]) Get(ctx context.Context) (value T, err error) {
 }
 
 // Reload loads the value by a load that starts after the call, and returns its
-// result. It waits as long as ctx allows.
+// result, or the last good value if the load fails. It waits no longer than the
+// policy's FirstWait, and returns an error then.
 func (v *Value[T]) Reload(ctx context.Context) (value T, err error) {
 	called := time.Now()
+	timer := time.NewTimer(v.policy.FirstWait)
+	defer timer.Stop()
 	for {
 		v.mu.Lock()
 		f := v.flight
 		v.mu.Unlock()
-		mine := f == nil
-		if mine {
-			f = v.start(called)
+		mine := f == nil || f.started.After(called)
+		if f == nil {
+			f = v.start(time.Now())
 		}
 		select {
 		case <-f.done:
 		case <-ctx.Done():
 			return value, ctx.Err()
+		case <-timer.C:
+			return value, fmt.Errorf("no answer for %v: %w", v.policy.FirstWait, context.DeadlineExceeded)
 		}
 		if mine {
 			return f.value, f.err
@@ -132,6 +138,14 @@ func (v *Value[T]) Peek() (value T, loaded bool) {
 	return value, false
 }
 
+// Overdue reports whether a load has been running for longer than Get waits for
+// one: what Get returns may be long out of date.
+func (v *Value[T]) Overdue() bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.flight != nil && time.Since(v.flight.started) >= v.policy.StaleWait
+}
+
 // Expire makes the value due: the next Get starts a load.
 func (v *Value[T]) Expire() {
 	v.mu.Lock()
@@ -141,12 +155,20 @@ func (v *Value[T]) Expire() {
 	}
 }
 
+// Begin says that the load that calls it begins its work only now. What came
+// before was waiting, and does not count for Rest.
+func (v *Value[T]) Begin() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.flight.began = time.Now()
+}
+
 // start returns the load that runs, and starts one if there is none.
 func (v *Value[T]) start(now time.Time) *flight[T] {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if v.flight == nil {
-		v.flight = &flight[T]{started: now, done: make(chan struct{})}
+		v.flight = &flight[T]{started: now, began: now, done: make(chan struct{})}
 		go v.run(v.flight)
 	}
 	return v.flight
@@ -160,16 +182,16 @@ func (v *Value[T]) run(f *flight[T]) {
 		value = prev.value
 	}
 	loaded, err := guard(func() (T, error) { return v.load(value, prev != nil) })
+
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	next := &snapshot[T]{loaded, f.started, f.started.Add(v.policy.Every)}
 	if prev != nil {
-		next.next = f.started.Add(max(v.policy.Every, time.Duration(v.policy.Rest)*time.Since(f.started)))
+		next.next = f.started.Add(max(v.policy.Every, time.Duration(v.policy.Rest)*time.Since(f.began)))
 		if err != nil {
 			next.value, next.asOf = prev.value, prev.asOf
 		}
 	}
-
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	if err == nil || prev != nil {
 		f.value = next.value
 		v.current.Store(next)

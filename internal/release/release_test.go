@@ -13,12 +13,12 @@ import (
 func TestParseZip(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		want release.Zip
+		want release.ZipName
 		ok   bool
 	}{
-		{"terraform-provider-foo_1.2.3_linux_amd64.zip", release.Zip{Type: "foo", Version: "1.2.3", OS: "linux", Arch: "amd64"}, true},
-		{"terraform-provider-google-beta_1.2.3-rc.1+b_darwin_arm64.zip", release.Zip{Type: "google-beta", Version: "1.2.3-rc.1+b", OS: "darwin", Arch: "arm64"}, true},
-		{"terraform-provider-a_b_1.0.0_linux_386.zip", release.Zip{Type: "a_b", Version: "1.0.0", OS: "linux", Arch: "386"}, true},
+		{"terraform-provider-foo_1.2.3_linux_amd64.zip", release.ZipName{Type: "foo", Version: "1.2.3", OS: "linux", Arch: "amd64"}, true},
+		{"terraform-provider-google-beta_1.2.3-rc.1+b_darwin_arm64.zip", release.ZipName{Type: "google-beta", Version: "1.2.3-rc.1+b", OS: "darwin", Arch: "arm64"}, true},
+		{"terraform-provider-a_b_1.0.0_linux_386.zip", release.ZipName{Type: "a_b", Version: "1.0.0", OS: "linux", Arch: "386"}, true},
 		{name: "terraform-provider-foo_1.2.3_linux_amd64.tar.gz"},
 		{name: "terraform-provider-foo_1.2.3_linux.zip"},
 		{name: "terraform-provider-foo_1.2.3_linux_.zip"},
@@ -81,10 +81,10 @@ func TestParseSums(t *testing.T) {
 		{name: "white line", data: a + "  a.zip\n \t\n", err: "line 2 is blank"},
 		{name: "binary mode", data: a + " *a.zip\n", err: "star"},
 		{name: "two sums for a name", data: a + "  a.zip\n" + b + "  a.zip\n", err: "line 2 has another sum for a.zip"},
-		{name: "empty", data: "", err: "no sum"},
-		{name: "prose", data: "nothing here\n", err: "no sum"},
+		{name: "empty", data: "", err: "no sums"},
+		{name: "prose", data: "nothing here\n", err: "no sums"},
 	} {
-		sums, err := release.ParseSums([]byte(test.data))
+		sums, err := release.ParseSums(test.data)
 		if test.err != "" || err != nil {
 			if err == nil || test.err == "" || !strings.Contains(err.Error(), test.err) {
 				t.Errorf("%s: error %v, want %q", test.name, err, test.err)
@@ -101,23 +101,22 @@ func TestParseSums(t *testing.T) {
 	}
 }
 
-// FuzzParseSums holds the parser to what a client does with the same bytes:
-// no line that it panics at gets through, and every sum that is read is one
-// that the client finds.
+// FuzzParseSums compares the parser with what clients do: a blank line, at which
+// they panic, is an error, and they find every sum that it returns.
 func FuzzParseSums(f *testing.F) {
 	sum := fmt.Sprintf("%064x", 10)
 	f.Add(sum + "  a.zip\n")
 	f.Add(sum + "  a.zip\r\n\n")
 	f.Add("# comment\n" + sum + " *a.zip")
 	f.Fuzz(func(t *testing.T, data string) {
-		sums, err := release.ParseSums([]byte(data))
+		sums, err := release.ParseSums(data)
 		if err != nil {
 			return
 		}
 		lines := strings.Split(strings.TrimSuffix(data, "\n"), "\n")
 		for _, line := range lines {
 			if strings.TrimSpace(line) == "" {
-				t.Fatalf("a blank line got through: %q", data)
+				t.Fatalf("a blank line was accepted: %q", data)
 			}
 		}
 		for _, file := range sums.Files {
@@ -131,7 +130,7 @@ func FuzzParseSums(f *testing.F) {
 	})
 }
 
-// FuzzParseZip holds that a name is nothing but its parts.
+// FuzzParseZip puts the parts of a name together again.
 func FuzzParseZip(f *testing.F) {
 	f.Add("terraform-provider-foo_1.2.3_linux_amd64.zip")
 	f.Add("terraform-provider-_a__b.zip")

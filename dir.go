@@ -1,0 +1,73 @@
+package rekisteri
+
+import (
+	"context"
+	"io/fs"
+	"os"
+	"strconv"
+	"sync"
+)
+
+// A Dir is the file system below a directory. No name and no link leads out of
+// it, since it opens files through an [os.Root].
+//
+// The path of the directory may be a link that is swapped for another one, as
+// git-sync and Kubernetes' ConfigMaps do. A Dir is a [SnapshotFS]: each look of
+// an [FSBackend] reads one of the directories, never half of two. A Dir is safe
+// for concurrent use.
+type Dir struct {
+	path string
+
+	mu    sync.Mutex
+	root  fs.FS       // of an os.Root, which is closed when nobody uses it any more
+	info  fs.FileInfo // the directory's own
+	swaps int
+}
+
+// OpenDir opens the directory at path. It returns an error if there is none.
+func OpenDir(path string) (*Dir, error) {
+	d := &Dir{path: path}
+	_, _, err := d.Snapshot(context.Background())
+	if err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// Snapshot returns the directory that the path leads to now, and a number that
+// differs from that of every other directory it has led to. It implements
+// [SnapshotFS].
+func (d *Dir) Snapshot(context.Context) (fsys fs.FS, id string, err error) {
+	info, err := os.Stat(d.path) // not under the lock, since it may hang
+	if err != nil {
+		return nil, "", err
+	}
+	d.mu.Lock()
+	if d.info != nil && os.SameFile(d.info, info) {
+		defer d.mu.Unlock()
+		return d.root, strconv.Itoa(d.swaps), nil
+	}
+	d.mu.Unlock()
+	root, err := os.OpenRoot(d.path)
+	if err != nil {
+		return nil, "", err
+	}
+	if info, err = root.Stat("."); err != nil {
+		root.Close()
+		return nil, "", err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.root, d.info = root.FS(), info
+	d.swaps++
+	return d.root, strconv.Itoa(d.swaps), nil
+}
+
+// Open opens a file of the directory that the last [Dir.Snapshot] returned. It
+// implements [fs.FS].
+func (d *Dir) Open(name string) (fs.File, error) {
+	d.mu.Lock()
+	root := d.root
+	d.mu.Unlock()
+	return root.Open(name)
+}

@@ -1,0 +1,154 @@
+package rekisteri_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"path"
+	"strings"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"testing/synctest"
+	"time"
+)
+
+// A zip that is not the one that was read is served only if it has the sum of
+// its package.
+func TestChangedZip(t *testing.T) {
+	other := sampleFile(t, "demo/hello/1.0.0/terraform-provider-hello_1.0.0_windows_arm64.zip")
+	for _, test := range []struct {
+		name   string
+		edit   func(files fstest.MapFS)
+		served bool
+	}{
+		{name: "unchanged", edit: func(fstest.MapFS) {}, served: true},
+		{name: "touched", edit: func(files fstest.MapFS) { files[zip100] = &fstest.MapFile{Data: files[zip100].Data} }, served: true},
+		{name: "half", edit: func(files fstest.MapFS) { files[zip100] = file("half") }},
+		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zip100) }},
+		{name: "another zip", edit: func(files fstest.MapFS) { files[zip100] = file(other) }},
+		{name: "another zip of the same size", edit: func(files fstest.MapFS) {
+			data := []byte(string(files[zip100].Data))
+			data[10] ^= 1
+			files[zip100] = &fstest.MapFile{Data: data}
+		}},
+		{name: "a directory", edit: func(files fstest.MapFS) { delete(files, zip100); files[zip100+"/x"] = file("") }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0")
+				l := newLiveFS(tr)
+				b := newBackend(t, l)
+				versionsOf(t, b)
+				l.edit(test.edit)
+				for _, wait := range []time.Duration{0, 0, 10 * time.Second, time.Hour} {
+					time.Sleep(wait)
+					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+					if errors.Is(err, fs.ErrNotExist) {
+						t.Fatalf("after %v, it is absent though it is listed", wait)
+					}
+					if (err == nil) != test.served {
+						t.Fatalf("after %v: %v", wait, err)
+					}
+					if err != nil {
+						continue
+					}
+					text, err := io.ReadAll(f)
+					f.Close()
+					if err != nil || string(text) != tr[zip100] {
+						t.Errorf("after %v: %d bytes, %v", wait, len(text), err)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A zip that was touched is hashed once, and not for every download.
+func TestTouchedZipIsHashedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(newTree(t, "1.0.0"))
+		b := newBackend(t, l)
+		versionsOf(t, b)
+		for _, damage := range []bool{false, true} {
+			l.edit(func(files fstest.MapFS) {
+				data := []byte(string(files[zip100].Data))
+				if damage {
+					data[10] ^= 1
+				}
+				files[zip100] = &fstest.MapFile{Data: data}
+			})
+			time.Sleep(time.Second)
+			var reads sync.Map
+			counting := func() (n int) {
+				reads.Range(func(any, any) bool { n++; return true })
+				return n
+			}
+			l.onRead = func(name string, n int) {
+				if name == zip100 && n > 100 {
+					reads.Store(new(int), true)
+				}
+			}
+			var group sync.WaitGroup
+			for range 20 {
+				group.Go(func() {
+					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+					if (err != nil) != damage {
+						t.Errorf("damaged: %v; %v", damage, err)
+					}
+					if err == nil {
+						f.Close()
+					}
+				})
+			}
+			group.Wait()
+			if n := counting(); n == 0 || n > 2 {
+				t.Errorf("damaged: %v; it was read %d times", damage, n)
+			}
+		}
+	})
+}
+
+// A client that hangs up while a zip is hashed does not make the release
+// suspicious.
+func TestHangUpDuringHashing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(newTree(t, "1.0.0"))
+		b := newBackend(t, l)
+		versionsOf(t, b)
+		l.edit(func(files fstest.MapFS) { files[zip100] = &fstest.MapFile{Data: files[zip100].Data} })
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if _, err := b.Open(ctx, acmeHello, "1.0.0", path.Base(zip100)); !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+		f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+		if err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+	})
+}
+
+// Open opens what a release names and nothing else.
+func TestOpenNames(t *testing.T) {
+	tr := newTree(t, "1.0.0")
+	tr["acme/hello/1.0.0/metadata.json"] = "{}"
+	b := newBackend(t, tr.mapFS())
+	for _, name := range []string{path.Base(sums100), path.Base(sums100) + ".sig", path.Base(zip100)} {
+		f, err := b.Open(t.Context(), acmeHello, "1.0.0", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text, err := io.ReadAll(f); err != nil || string(text) != tr["acme/hello/1.0.0/"+name] {
+			t.Errorf("%s: %q, %v", name, text, err)
+		}
+		f.Close()
+	}
+	for _, name := range []string{"", ".", "..", "metadata.json", "../../key.asc", strings.Repeat("x", 5000), zip100} {
+		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%q: %v", name, err)
+		}
+	}
+}

@@ -1,0 +1,389 @@
+package rekisteri
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/rekisteri/rekisteri/internal/refresh"
+	"github.com/rekisteri/rekisteri/internal/release"
+	"github.com/rekisteri/rekisteri/internal/tree"
+)
+
+// A scope is what is read of a provider: all of it, or one version if that is
+// not empty.
+type scope struct {
+	Provider
+	version string
+}
+
+func (s scope) clone() scope {
+	return scope{Provider{strings.Clone(s.Namespace), strings.Clone(s.Type)}, strings.Clone(s.version)}
+}
+
+// A loaded is a scope in memory, and what keeps it fresh.
+type loaded struct {
+	scope scope
+	*refresh.Value[*state]
+
+	mu      sync.Mutex
+	recheck *time.Timer // looks again at problems that a copy in progress may fix
+}
+
+// A state is what was read of a scope. It is immutable.
+type state struct {
+	asOf     time.Time // when the look began
+	fsys     fs.FS
+	snapshot string
+	document *document
+	dirs     map[string]*releaseDir // by name
+	files    map[string]*keyFile    // of keys, the namespace's included, by path
+	keys     *ring                  // made of files that say the same
+	unread   *Problem               // why the provider's directory was not read; nil: it was
+	lost     error                  // the same, if nothing of it was ever read
+	stray    []Problem
+	credit   float64 // of file-system calls for the rotation
+	next     string  // where the rotation goes on: the first directory whose name is not less
+	content  *content
+	gone     bool // the provider is not in the tree any more
+}
+
+// load reads what has changed of a scope since prev. again says that something
+// was read before.
+func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
+	ctx := context.Background()
+	s := l.scope
+	next, err := b.look(ctx, l, prev)
+	if again && errors.Is(err, fs.ErrNotExist) {
+		// What others have just read of the tree does not prove that it is gone.
+		if _, _, err = b.tree.recheck(ctx, s.Provider); err == nil {
+			next, err = b.look(ctx, l, prev)
+		}
+	}
+	switch {
+	case err == nil:
+		b.land(l, prev, next)
+		return next, nil
+	case !again:
+		b.cache.Delete(s)
+		return nil, err
+	case errors.Is(err, fs.ErrNotExist):
+		b.cache.Delete(s)
+		if s.version == "" {
+			b.problems.report(s.owner(), nil)
+			b.log.Warn("a provider is gone: clients get 404 for it; put it back if that was not meant", "provider", s.Provider.String())
+		}
+		return &state{gone: true, content: &content{err: absence(s.Provider)}}, nil
+	}
+	if _, ok := errors.AsType[*treeError](err); !ok && b.unreadable.due(s.owner()) {
+		b.log.Error("a provider cannot be read; what was read before is still served; check the disk or the mount", "provider", s.Provider.String(), "error", err)
+	}
+	return nil, err
+}
+
+// owner is the name under which the problems of a scope are logged.
+func (s scope) owner() string { return s.Provider.String() }
+
+// land keeps what a look found, and logs what is worth knowing.
+func (b *FSBackend) land(l *loaded, prev, next *state) {
+	s, c := l.scope, next.content
+	if s.version != "" {
+		if c.releases[s.version] == nil {
+			b.cache.Delete(s) // the whole provider has to be read to know more
+			return
+		}
+		b.cache.Put(s, l, c.size)
+		return
+	}
+	b.cache.Put(s, l, c.size)
+	if prev != nil && prev.content.listing != c.listing {
+		b.logRemoved(s.Provider, prev.content.listing, c.listing)
+	}
+	l.scheduleRecheck(b.problems.report(s.owner(), c.problems))
+}
+
+// scheduleRecheck has the scope loaded again at a time, if that is not zero:
+// whether a copy is complete by then should not depend on the next request.
+func (l *loaded) scheduleRecheck(at time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.recheck != nil {
+		l.recheck.Stop()
+		l.recheck = nil
+	}
+	if !at.IsZero() {
+		l.recheck = time.AfterFunc(time.Until(at), func() {
+			l.Expire()
+			l.Get(context.Background())
+		})
+	}
+}
+
+// logRemoved logs the versions that are not listed any more.
+func (b *FSBackend) logRemoved(p Provider, before, now *Listing) {
+	listed := make(map[string]bool, len(now.Versions))
+	for _, v := range now.Versions {
+		listed[v.Version] = true
+	}
+	var gone []string
+	for _, v := range before.Versions {
+		if !listed[v.Version] {
+			gone = append(gone, v.Version)
+		}
+	}
+	if len(gone) > 0 {
+		b.log.Warn("versions are gone: init fails for everyone who has them in a lock file; put the same files back to fix it",
+			"provider", p.String(), "versions", abridge(gone))
+	}
+}
+
+// look reads what has changed of a scope.
+func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, error) {
+	s := l.scope
+	ns, names, err := b.tree.find(ctx, s.Provider)
+	if err != nil {
+		return nil, err
+	}
+	leave, err := b.enter(s.Namespace)
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	l.Begin()
+	next, missing := b.readOnce(s, ns, names, prev)
+	if !missing {
+		return next, nil
+	}
+	// Something was gone that a directory had just named: that is a deletion, or
+	// the beginning of an outage.
+	if ns, names, err = b.tree.recheck(ctx, s.Provider); err != nil {
+		return nil, err
+	}
+	next, _ = b.readOnce(s, ns, names, prev)
+	return next, nil
+}
+
+// enter waits for a slot of a namespace and for one of the whole backend. One
+// hung file system cannot take the slots of the others.
+func (b *FSBackend) enter(namespace string) (leave func(), err error) {
+	slots := b.tree.namespace(namespace).slots
+	timer := time.NewTimer(firstWait) // then nobody waits for the load any more
+	defer timer.Stop()
+	for i, c := range []chan struct{}{slots, b.slots} {
+		select {
+		case c <- struct{}{}:
+		case <-timer.C:
+			if i > 0 {
+				<-slots
+			}
+			return nil, errBusy
+		}
+	}
+	return func() { <-b.slots; <-slots }, nil
+}
+
+// readOnce reads what has changed of a scope. missing reports that something was
+// gone that a directory had just named.
+func (b *FSBackend) readOnce(s scope, ns *namespaceDir, names typeNames, prev *state) (next *state, missing bool) {
+	if prev == nil {
+		prev = &state{asOf: time.Now(), content: new(content), dirs: b.versionDirs(s)}
+	}
+	next = &state{asOf: time.Now(), fsys: ns.fsys, snapshot: ns.id}
+	if names.document {
+		next.document = b.readDocument(s, ns, prev.document)
+		missing = next.document == nil
+	}
+	next.files = maps.Clone(ns.keys)
+	if names.dir && b.readDir(s, ns, names, prev, next) {
+		missing = true
+	}
+	next.keys = prev.keys
+	if prev.keys == nil || !prev.keys.same(next.files) {
+		next.keys = newRing(next.files)
+	}
+	if prev.keys != nil && next.sameAs(prev) {
+		next.content = prev.content
+	} else {
+		next.content = next.build(s.Provider, prev.content)
+	}
+	return next, missing
+}
+
+// versionDirs returns the release directories of a provider that were read for
+// one version alone. What is good of them must not be lost when the whole
+// provider is read.
+func (b *FSBackend) versionDirs(s scope) map[string]*releaseDir {
+	dirs := make(map[string]*releaseDir)
+	if s.version == "" {
+		b.cache.Each(func(other scope, l *loaded) {
+			if other.Provider == s.Provider {
+				if one, ok := l.Peek(); ok {
+					maps.Copy(dirs, one.dirs)
+				}
+			}
+		})
+	}
+	return dirs
+}
+
+// sameAs reports whether s leads to the same content as prev, as far as is easy
+// to tell.
+func (s *state) sameAs(prev *state) bool {
+	sameDocument := s.document == prev.document || s.document != nil && prev.document != nil &&
+		s.document.parsed == prev.document.parsed && s.document.problem == prev.document.problem
+	return sameDocument && maps.Equal(s.dirs, prev.dirs) && s.keys == prev.keys && s.snapshot == prev.snapshot &&
+		s.unread == nil && prev.unread == nil && slices.Equal(s.stray, prev.stray) && (prev.content.until.IsZero() || time.Now().Before(prev.content.until))
+}
+
+// readDir reads the directory of a provider into next. What cannot be read stays
+// as it was in prev. It reports whether something was gone.
+func (b *FSBackend) readDir(s scope, ns *namespaceDir, names typeNames, prev, next *state) (missing bool) {
+	at := s.Provider.String()
+	var known func(string) bool // names whose types do not matter
+	if s.version != "" || prev.snapshot == ns.id && len(prev.dirs) > 0 {
+		known = func(name string) bool {
+			return prev.dirs[name] != nil || s.version != "" && !hasDirFor(name, s.version)
+		}
+	}
+	entries, err := tree.ReadDir(ns.fsys, at, !names.link, known)
+	if err == nil {
+		maps.Copy(next.files, readKeys(ns.fsys, ns.id, at, entries, prev.files))
+		return b.readReleases(s, ns, entries, prev, next)
+	}
+	_, isLink := errors.AsType[*tree.LinkError](err)
+	if errors.Is(err, fs.ErrNotExist) && !isLink {
+		return true
+	}
+	effect := "nothing in it is served"
+	if len(prev.dirs) > 0 {
+		effect = "what was read of it before is still served"
+	}
+	problem := unreadableProblem(at, err, effect)
+	next.unread = &problem
+	if !isLink && len(prev.dirs) == 0 {
+		next.lost = outage{err}
+	}
+	next.dirs, next.credit, next.next = prev.dirs, prev.credit, prev.next
+	for path, f := range prev.files {
+		if strings.HasPrefix(path, at+"/") {
+			next.files[path] = f
+		}
+	}
+	return false
+}
+
+// readReleases reads the release directories among the entries of a provider's
+// directory into next: those that are new or have lately changed, and of the
+// others as many as it is the provider's turn for. It reports whether something
+// was gone.
+func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntry, prev, next *state) (missing bool) {
+	entries = slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
+		name := entry.Name()
+		if typ, version, ok := release.ParseSumsName(name); ok && typ == s.Type {
+			next.stray = append(next.stray, strayReleaseProblem(s.Provider, name, version))
+		}
+		if tree.Ignored(name) || !tree.MayBeDir(entry) && !looksLikeVersion(name) && prev.dirs[name] == nil {
+			return true
+		}
+		return s.version != "" && !hasDirFor(name, s.version)
+	})
+	turn := b.rotation(entries, prev, next)
+	dirs := make([]*releaseDir, len(entries))
+	var due []int
+	for i, entry := range entries {
+		old := prev.dirs[entry.Name()]
+		if old == nil || !old.resting(next.asOf) || turn[entry.Name()] || old.snapshot != ns.id || old.suspect() {
+			due = append(due, i)
+		}
+		dirs[i] = old
+	}
+	pool := tree.NewPool(maxReadsPerLoad)
+	pool.Each(len(due), func(n int) {
+		i := due[n]
+		old := dirs[i]
+		if old == nil || !old.settled() || old.snapshot != ns.id || old.suspect() || !old.stored.unchanged(ns.fsys) {
+			dirs[i] = b.readRelease(s.Provider, ns, pool, s.Provider.String()+"/"+entries[i].Name(), entries[i].IsDir(), old)
+		}
+	})
+	next.dirs = make(map[string]*releaseDir, len(entries))
+	for i, dir := range dirs {
+		if dir == nil {
+			missing = true
+			continue
+		}
+		missing = missing || dir.vanished
+		next.dirs[entries[i].Name()] = dir
+	}
+	return missing
+}
+
+// unchanged reports whether a settled release's SHA256SUMS and its signature
+// have the size and the time that they had.
+func (r *storedRelease) unchanged(fsys fs.FS) bool {
+	for i, name := range []string{r.sumsName, r.sumsName + ".sig"} {
+		info, err := fs.Stat(fsys, r.path(name))
+		r.mu.Lock()
+		same := err == nil && r.own[i].Matches(info)
+		r.mu.Unlock()
+		if !same {
+			return false
+		}
+	}
+	return true
+}
+
+// rotation returns the names of the resting directories that a look examines. A
+// look at any provider examines the same share of its directories, so that all
+// of the backend's together cost rotationCalls a second at most. What next needs
+// to go on from there is set.
+func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[string]bool {
+	own, all := 0, b.rotationCost(next.asOf)
+	var resting []string
+	for _, entry := range entries { // in the order of their names
+		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) {
+			resting = append(resting, entry.Name())
+			own += d.cost()
+		}
+	}
+	next.credit, next.next = prev.credit, prev.next
+	if own == 0 {
+		return nil
+	}
+	elapsed := min(next.asOf.Sub(prev.asOf), time.Minute).Seconds()
+	next.credit = min(next.credit+elapsed*rotationCalls*float64(own)/float64(max(all, own)), float64(own))
+	turn := make(map[string]bool)
+	start, _ := slices.BinarySearch(resting, prev.next)
+	for i := range resting {
+		name := resting[(start+i)%len(resting)]
+		if next.credit <= 0 {
+			next.next = name
+			break
+		}
+		next.credit -= float64(prev.dirs[name].cost())
+		turn[name] = true
+	}
+	return turn
+}
+
+// rotationCost returns how many file-system calls it takes to examine all
+// directories in memory once. It counts at most once a second.
+func (b *FSBackend) rotationCost(now time.Time) int {
+	b.rotated.Lock()
+	defer b.rotated.Unlock()
+	if now.Sub(b.counted) >= time.Second {
+		b.counted, b.cost = now, 0
+		b.cache.Each(func(_ scope, l *loaded) {
+			if s, ok := l.Peek(); ok {
+				for _, d := range s.dirs {
+					b.cost += d.cost()
+				}
+			}
+		})
+	}
+	return b.cost
+}

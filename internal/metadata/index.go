@@ -1,0 +1,81 @@
+package metadata
+
+import (
+	"encoding/json"
+	"hash/maphash"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// An Index knows the position of each version in a document, and what versions
+// inherit from it. With an Index, one version can be decoded without reading the
+// rest of the document. It is immutable and does not retain the text.
+type Index struct {
+	spans     []span // by version
+	seed      maphash.Seed
+	inherited sharedJSON
+	armors    map[string]armor
+}
+
+// A span is the part of a document that describes a version.
+type span struct {
+	version string
+	offset  int64
+	length  int
+	hash    uint64
+}
+
+// Span returns the position of a version in the document.
+func (ix *Index) Span(version string) (offset int64, length int, ok bool) {
+	at, ok := ix.find(version)
+	return at.offset, at.length, ok
+}
+
+func (ix *Index) find(version string) (at span, ok bool) {
+	i, ok := slices.BinarySearchFunc(ix.spans, version, func(s span, version string) int {
+		return strings.Compare(s.version, version)
+	})
+	if !ok {
+		return span{}, false
+	}
+	return ix.spans[i], true
+}
+
+// Decode decodes a version from the part of the document at its [Index.Span].
+// It reports false if the part has changed since the document was decoded.
+func (ix *Index) Decode(version string, part []byte) (v *Version, ok bool) {
+	at, ok := ix.find(version)
+	if !ok || maphash.Bytes(ix.seed, part) != at.hash {
+		return nil, false
+	}
+	d := newDecoder(maps.Clone(ix.armors)) // since calls may be concurrent
+	var e versionJSON
+	json.Unmarshal(part, &e) // an error has been reported
+	found := d.version(at.version, &e, ix.inherited)
+	return &found, true
+}
+
+// Size returns the memory that ix takes, in bytes. It is an estimate.
+func (ix *Index) Size() int64 {
+	const ( // in bytes
+		fixed    = 800 // ix and a small map
+		perSpan  = 48
+		perArmor = 80
+		perKey   = 100
+	)
+	size := fixed + len(ix.spans)*perSpan + len(ix.inherited.SHASumsURL) + len(ix.inherited.SHASumsSignatureURL)
+	for _, s := range ix.spans {
+		size += len(s.version)
+	}
+	for text, a := range ix.armors {
+		size += perArmor + len(text)
+		for _, key := range a.keys {
+			size += perKey
+			if key.ASCIIArmor != text {
+				size += len(key.ASCIIArmor)
+			}
+		}
+	}
+	return int64(size)
+}
