@@ -21,7 +21,7 @@ import (
 const (
 	zipName  = "terraform-provider-hello_1.0.0_linux_amd64.zip"
 	sumsName = "terraform-provider-hello_1.0.0_SHA256SUMS"
-	files   = "/files/acme/hello/1.0.0/"
+	files    = "/files/acme/hello/1.0.0/"
 )
 
 // observed answers a request, and returns the answer and the one event that the

@@ -542,11 +542,3 @@ func (l *logBuffer) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
-
-// reset empties the log, and returns what it held.
-func (l *logBuffer) reset() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.text.Reset()
-	return l.text.String()
-}
