@@ -171,8 +171,12 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 		attrs = append(attrs, "providers", n)
 	}
 	log.Info("listening", attrs...)
-	if err != nil && ctx.Err() == nil {
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
 		log.Error("cannot list the providers, so requests for those that cannot be read fail: mount the volume, and make it readable", "error", err)
+	case n == 0:
+		log.Warn("there is no provider, so clients cannot install any: mount the volume, or add a provider")
 	}
 	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || isTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
