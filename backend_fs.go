@@ -60,7 +60,7 @@ type FSBackend struct {
 	cache    *refresh.Map[scope, *loaded]
 	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
 
-	unreadable reminder // the providers that could not be read
+	unreadable reportLimit // the providers that could not be read
 	hashing    chan struct{}
 
 	rotated sync.Mutex // guards what follows

@@ -11,7 +11,9 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/release"
 	"github.com/rekisteri/rekisteri/internal/tree"
 )
@@ -138,6 +140,14 @@ func (c *checker) checkProvider(ctx context.Context, p Provider) []Problem {
 	}
 	state, _ := c.readOnce(scope{Provider: p}, dir, names, nil)
 	problems := append(slices.Clone(dir.problems), state.content.problems...)
+	for _, v := range state.content.listing.Versions {
+		if r := state.content.stored[v.Version]; r != nil {
+			_, err := state.keys.Verify([]byte(r.sums), []byte(r.signature), time.Now())
+			if errors.Is(err, openpgp.ErrBadSignature) || errors.Is(err, openpgp.ErrFuture) {
+				problems = append(problems, badSignatureProblem(r, err))
+			}
+		}
+	}
 	if c.opts.Hash {
 		for _, v := range state.content.listing.Versions {
 			if r := state.content.stored[v.Version]; r != nil {

@@ -32,9 +32,5 @@ func CacheSize(b *FSBackend) int64 {
 	return size + indexes
 }
 
-// Pages returns the number of the pages that are held, and the size of what is.
-func Pages(r *Registry) (n int, size int64) {
-	r.pages.mu.Lock()
-	defer r.pages.mu.Unlock()
-	return len(r.pages.byKey), r.pages.size + r.pages.keysSize
-}
+// Pages returns the number of the pages in the cache, and their size.
+func Pages(r *Registry) (n int, size int64) { return r.pages.pages.Usage() }

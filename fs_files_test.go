@@ -21,19 +21,24 @@ func TestChangedZip(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		edit   func(files fstest.MapFS)
+		look   bool // at the tree, before the download
 		served bool
 	}{
 		{name: "unchanged", edit: func(fstest.MapFS) {}, served: true},
-		{name: "touched", edit: func(files fstest.MapFS) { files[zip100] = &fstest.MapFile{Data: files[zip100].Data} }, served: true},
-		{name: "half", edit: func(files fstest.MapFS) { files[zip100] = file("half") }},
-		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zip100) }},
-		{name: "another zip", edit: func(files fstest.MapFS) { files[zip100] = file(other) }},
+		{name: "touched", edit: func(files fstest.MapFS) { files[zipPath] = &fstest.MapFile{Data: files[zipPath].Data} }, served: true},
+		{name: "half", edit: func(files fstest.MapFS) { files[zipPath] = file("half") }},
+		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zipPath) }},
+		{name: "another zip", edit: func(files fstest.MapFS) { files[zipPath] = file(other) }},
 		{name: "another zip of the same size", edit: func(files fstest.MapFS) {
-			data := []byte(string(files[zip100].Data))
+			data := []byte(string(files[zipPath].Data))
 			data[10] ^= 1
-			files[zip100] = &fstest.MapFile{Data: data}
+			files[zipPath] = &fstest.MapFile{Data: data}
 		}},
-		{name: "a directory", edit: func(files fstest.MapFS) { delete(files, zip100); files[zip100+"/x"] = file("") }},
+		{name: "another zip, and the release is read again", look: true, edit: func(files fstest.MapFS) {
+			files[zipPath] = file(other)
+			files[sumsPath] = &fstest.MapFile{Data: files[sumsPath].Data}
+		}},
+		{name: "a directory", edit: func(files fstest.MapFS) { delete(files, zipPath); files[zipPath+"/x"] = file("") }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -42,9 +47,16 @@ func TestChangedZip(t *testing.T) {
 				b := newBackend(t, l)
 				versionsOf(t, b)
 				l.edit(test.edit)
+				for range 3 {
+					if test.look {
+						time.Sleep(time.Second)
+						versionsOf(t, b)
+						synctest.Wait()
+					}
+				}
 				for _, wait := range []time.Duration{0, 0, 10 * time.Second, time.Hour} {
 					time.Sleep(wait)
-					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zipPath))
 					if errors.Is(err, fs.ErrNotExist) {
 						t.Fatalf("after %v, it is absent though it is listed", wait)
 					}
@@ -56,7 +68,7 @@ func TestChangedZip(t *testing.T) {
 					}
 					text, err := io.ReadAll(f)
 					f.Close()
-					if err != nil || string(text) != tr[zip100] {
+					if err != nil || string(text) != tr[zipPath] {
 						t.Errorf("after %v: %d bytes, %v", wait, len(text), err)
 					}
 				}
@@ -73,11 +85,11 @@ func TestTouchedZipIsHashedOnce(t *testing.T) {
 		versionsOf(t, b)
 		for _, damage := range []bool{false, true} {
 			l.edit(func(files fstest.MapFS) {
-				data := []byte(string(files[zip100].Data))
+				data := []byte(string(files[zipPath].Data))
 				if damage {
 					data[10] ^= 1
 				}
-				files[zip100] = &fstest.MapFile{Data: data}
+				files[zipPath] = &fstest.MapFile{Data: data}
 			})
 			time.Sleep(time.Second)
 			var reads sync.Map
@@ -86,14 +98,14 @@ func TestTouchedZipIsHashedOnce(t *testing.T) {
 				return n
 			}
 			l.onRead = func(name string, n int) {
-				if name == zip100 && n > 100 {
+				if name == zipPath && n > 100 {
 					reads.Store(new(int), true)
 				}
 			}
 			var group sync.WaitGroup
 			for range 20 {
 				group.Go(func() {
-					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+					f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zipPath))
 					if (err != nil) != damage {
 						t.Errorf("damaged: %v; %v", damage, err)
 					}
@@ -117,13 +129,13 @@ func TestHangUpDuringHashing(t *testing.T) {
 		l := newLiveFS(newTree(t, "1.0.0"))
 		b := newBackend(t, l)
 		versionsOf(t, b)
-		l.edit(func(files fstest.MapFS) { files[zip100] = &fstest.MapFile{Data: files[zip100].Data} })
+		l.edit(func(files fstest.MapFS) { files[zipPath] = &fstest.MapFile{Data: files[zipPath].Data} })
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
-		if _, err := b.Open(ctx, acmeHello, "1.0.0", path.Base(zip100)); !errors.Is(err, context.Canceled) {
+		if _, err := b.Open(ctx, acmeHello, "1.0.0", path.Base(zipPath)); !errors.Is(err, context.Canceled) {
 			t.Errorf("%v", err)
 		}
-		f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zip100))
+		f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zipPath))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -136,7 +148,7 @@ func TestOpenNames(t *testing.T) {
 	tr := newTree(t, "1.0.0")
 	tr["acme/hello/1.0.0/metadata.json"] = "{}"
 	b := newBackend(t, tr.mapFS())
-	for _, name := range []string{path.Base(sums100), path.Base(sums100) + ".sig", path.Base(zip100)} {
+	for _, name := range []string{path.Base(sumsPath), path.Base(sumsPath) + ".sig", path.Base(zipPath)} {
 		f, err := b.Open(t.Context(), acmeHello, "1.0.0", name)
 		if err != nil {
 			t.Fatal(err)
@@ -146,7 +158,7 @@ func TestOpenNames(t *testing.T) {
 		}
 		f.Close()
 	}
-	for _, name := range []string{"", ".", "..", "metadata.json", "../../key.asc", strings.Repeat("x", 5000), zip100} {
+	for _, name := range []string{"", ".", "..", "metadata.json", "../../key.asc", strings.Repeat("x", 5000), zipPath} {
 		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}

@@ -19,11 +19,6 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-const (
-	sums100 = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS"
-	zip100  = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
-)
-
 func provider(i int) rekisteri.Provider {
 	return rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)}
 }
@@ -67,12 +62,12 @@ func TestSettledReleaseIsExaminedInRotation(t *testing.T) {
 		want string // of the first release, after two seconds
 	}{
 		{name: "SHA256SUMS overwritten", want: "the new one", edit: func(_ *liveFS, files fstest.MapFS) {
-			text := strings.SplitAfter(string(files[sums100].Data), "\n")
-			files[sums100] = file(text[1] + text[0])
-			files[sums100+".sig"] = file(string(files[sums100+".sig"].Data) + string(files[sums100+".sig"].Data))
+			text := strings.SplitAfter(string(files[sumsPath].Data), "\n")
+			files[sumsPath] = file(text[1] + text[0])
+			files[sumsPath+".sig"] = file(string(files[sumsPath+".sig"].Data) + string(files[sumsPath+".sig"].Data))
 		}},
-		{name: "SHA256SUMS broken", want: "the old one", edit: func(_ *liveFS, files fstest.MapFS) { files[sums100] = file("nothing\n") }},
-		{name: "signature gone", want: "the old one", edit: func(_ *liveFS, files fstest.MapFS) { delete(files, sums100+".sig") }},
+		{name: "SHA256SUMS broken", want: "the old one", edit: func(_ *liveFS, files fstest.MapFS) { files[sumsPath] = file("nothing\n") }},
+		{name: "signature gone", want: "the old one", edit: func(_ *liveFS, files fstest.MapFS) { delete(files, sumsPath+".sig") }},
 		{name: "directory gone", want: "none", edit: func(_ *liveFS, files fstest.MapFS) {
 			for name := range files {
 				if strings.HasPrefix(name, "acme/hello/1.0.0/") {
@@ -86,7 +81,7 @@ func TestSettledReleaseIsExaminedInRotation(t *testing.T) {
 				l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
 				b := newBackend(t, l)
 				read := func() string {
-					f, err := b.Open(t.Context(), acmeHello, "1.0.0", sums100[strings.LastIndex(sums100, "/")+1:])
+					f, err := b.Open(t.Context(), acmeHello, "1.0.0", sumsPath[strings.LastIndex(sumsPath, "/")+1:])
 					if err != nil {
 						return err.Error()
 					}
@@ -148,7 +143,7 @@ func TestReleaseWithoutTimesSettles(t *testing.T) {
 		b := newBackend(t, l)
 		opened := func(seconds int) int {
 			l.mu.Lock()
-			before := l.calls[zip100]
+			before := l.calls[zipPath]
 			l.mu.Unlock()
 			for range seconds {
 				time.Sleep(time.Second)
@@ -157,7 +152,7 @@ func TestReleaseWithoutTimesSettles(t *testing.T) {
 			}
 			l.mu.Lock()
 			defer l.mu.Unlock()
-			return l.calls[zip100] - before
+			return l.calls[zipPath] - before
 		}
 		versionsOf(t, b)
 		if n := opened(10); n < 5 {
@@ -221,14 +216,14 @@ func TestOneVersionIsTheSameAsInTheWhole(t *testing.T) {
 		{name: "in a directory and in a document", edit: func(tr tree) { tr["acme/hello.json"] = documentOf("1.0.0") }},
 		{name: "in a document", edit: func(tr tree) { tr.move("acme/hello/1.0.0", ".old"); tr["acme/hello.json"] = documentOf("1.0.0") }},
 		{name: "in a broken directory and in a document", edit: func(tr tree) {
-			tr[sums100] = "nothing"
+			tr[sumsPath] = "nothing"
 			tr["acme/hello.json"] = documentOf("1.0.0")
 		}},
 		{name: "in a document in two spellings", edit: func(tr tree) {
 			tr.move("acme/hello/1.0.0", ".old")
 			tr["acme/hello.json"] = documentOf("1.0", "1.0.0")
 		}},
-		{name: "of a broken directory", edit: func(tr tree) { tr[sums100] = "nothing" }},
+		{name: "of a broken directory", edit: func(tr tree) { tr[sumsPath] = "nothing" }},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			tr := newTree(t, "1.0.0", "2.0.0")
@@ -496,7 +491,7 @@ func TestOneVersionOutlivesABrokenProvider(t *testing.T) {
 			}
 			ask()
 			l.edit(func(files fstest.MapFS) {
-				for _, broken := range []string{sums100, "acme/hello.json"} {
+				for _, broken := range []string{sumsPath, "acme/hello.json"} {
 					if files[broken] != nil {
 						files[broken] = file("{")
 					}

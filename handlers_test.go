@@ -3,14 +3,20 @@ package rekisteri_test
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"log"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
+	"path"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -19,9 +25,9 @@ import (
 )
 
 const (
-	zipName  = "terraform-provider-hello_1.0.0_linux_amd64.zip"
-	sumsName = "terraform-provider-hello_1.0.0_SHA256SUMS"
-	files    = "/files/acme/hello/1.0.0/"
+	zip100  = "terraform-provider-hello_1.0.0_linux_amd64.zip"
+	sums100 = "terraform-provider-hello_1.0.0_SHA256SUMS"
+	files   = "/files/acme/hello/1.0.0/"
 )
 
 // observed answers a request, and returns the answer and the one event that the
@@ -65,7 +71,7 @@ func TestObserve(t *testing.T) {
 		downloadPattern  = "GET /v1/providers/{namespace}/{type}/{version}/download/{os}/{arch}"
 		filePattern      = "GET /files/{namespace}/{type}/{version}/{name}"
 	)
-	size := int64(len(tr["acme/hello/1.0.0/"+zipName]))
+	size := int64(len(tr["acme/hello/1.0.0/"+zip100]))
 	for _, test := range []struct {
 		name, method, target string
 		header               [2]string
@@ -98,11 +104,11 @@ func TestObserve(t *testing.T) {
 		{name: "method", method: "POST", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, status: 405, bytes: -1, err: "method"},
 		{name: "download", target: download100, route: rekisteri.RouteDownload, provider: acmeHello, version: "1.0.0", status: 200, bytes: -1, pattern: downloadPattern},
 		{name: "no valid version", target: "/v1/providers/acme/hello/1.0/download/linux/amd64", route: rekisteri.RouteDownload, provider: acmeHello, status: 404, bytes: -1, err: "version", pattern: downloadPattern},
-		{name: "zip", target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, bytes: size, pattern: filePattern},
-		{name: "HEAD of a zip", method: "HEAD", target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, pattern: filePattern},
-		{name: "range", header: [2]string{"Range", "bytes=10-19"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: 10, pattern: filePattern},
-		{name: "two ranges", header: [2]string{"Range", "bytes=0-9,20-29"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: -1, pattern: filePattern},
-		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", pattern: filePattern},
+		{name: "zip", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, bytes: size, pattern: filePattern},
+		{name: "HEAD of a zip", method: "HEAD", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, pattern: filePattern},
+		{name: "range", header: [2]string{"Range", "bytes=10-19"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: 10, pattern: filePattern},
+		{name: "two ranges", header: [2]string{"Range", "bytes=0-9,20-29"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: -1, pattern: filePattern},
+		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", pattern: filePattern},
 		{name: "unchanged", header: [2]string{"If-None-Match", "*"}, target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 304, pattern: versionsPattern},
 		{name: "no such file", target: files + "x.zip", route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 404, bytes: -1, err: "no such file", pattern: filePattern},
 		{name: "no such route", target: "/v2/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route"},
@@ -110,8 +116,8 @@ func TestObserve(t *testing.T) {
 			status: 500, bytes: -1, err: "a failure", pattern: versionsPattern},
 		{name: "panic", backend: panicky{backend}, target: "/v1/providers/panics/hello/versions", route: rekisteri.RouteVersions, provider: rekisteri.Provider{Namespace: "panics", Type: "hello"},
 			status: 500, err: "panic: a backend's bug", pattern: versionsPattern, panics: true},
-		{name: "unreadable zip", backend: &broken{FSBackend: backend, after: 100, err: errAway}, target: files + zipName, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0",
-			status: 200, bytes: 100, err: zipName + " of acme/hello 1.0.0: it broke off after 100 bytes: the bucket is away", pattern: filePattern},
+		{name: "unreadable zip", backend: &broken{FSBackend: backend, after: 100, err: errAway}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0",
+			status: 200, bytes: 100, err: zip100 + " of acme/hello 1.0.0: the file cannot be read after 100 bytes: the bucket is away", pattern: filePattern},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.method == "" {
@@ -164,7 +170,7 @@ func TestObserveCosts(t *testing.T) {
 	backend := newBackend(t, rootFS(t, dir))
 	observe := func(*http.Request, rekisteri.Event) {}
 	w := &counting{ResponseWriter: httptest.NewRecorder()}
-	rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), Observe: observe}).ServeHTTP(w, httptest.NewRequest("GET", files+zipName, nil))
+	rekisteri.New(backend, &rekisteri.Options{Logger: quiet(t), Observe: observe}).ServeHTTP(w, httptest.NewRequest("GET", files+zip100, nil))
 	if !w.fromFile {
 		t.Error("the connection did not get the file")
 	}
@@ -175,111 +181,6 @@ func TestObserveCosts(t *testing.T) {
 	}
 	if with, without := allocs(observe), allocs(nil); with > without {
 		t.Errorf("%v allocations with an observer, %v without", with, without)
-	}
-}
-
-// A broken backend has zips that cannot be read to their end.
-type broken struct {
-	*rekisteri.FSBackend
-	after int
-	err   error
-}
-
-type brokenFile struct {
-	io.ReadSeekCloser
-	b    *broken
-	left int
-}
-
-func (b *broken) Open(ctx context.Context, p rekisteri.Provider, version, name string) (io.ReadSeekCloser, error) {
-	f, err := b.FSBackend.Open(ctx, p, version, name)
-	return &brokenFile{f, b, b.after}, err
-}
-
-func (f *brokenFile) Read(b []byte) (int, error) {
-	if f.left == 0 {
-		return 0, f.b.err
-	}
-	n, err := f.ReadSeekCloser.Read(b[:min(len(b), f.left)])
-	f.left -= n
-	return n, err
-}
-
-// A keeping backend keeps the file that it opened last.
-type keeping struct {
-	*rekisteri.FSBackend
-	file io.ReadSeekCloser
-}
-
-func (k *keeping) Open(ctx context.Context, p rekisteri.Provider, version, name string) (_ io.ReadSeekCloser, err error) {
-	k.file, err = k.FSBackend.Open(ctx, p, version, name)
-	return k.file, err
-}
-
-// A zip that breaks off is logged with its name, at error level if the client is
-// not the reason.
-func TestBrokenOff(t *testing.T) {
-	const size = 4 << 20
-	tr := newTree(t, "1.0.0")
-	tr["acme/hello/1.0.0/"+zipName] = strings.Repeat("\x00", size) + tr["acme/hello/1.0.0/"+zipName]
-	dir := t.TempDir()
-	tr.write(t, dir)
-	disk := newBackend(t, rootFS(t, dir))
-	kept := &keeping{FSBackend: disk}
-	for _, test := range []struct {
-		name    string
-		backend rekisteri.Backend
-		timeout time.Duration // the server's WriteTimeout
-		during  func()        // after the first bytes have come
-		level   string
-		err     string
-	}{
-		{name: "read error", backend: &broken{FSBackend: disk, after: size / 2, err: errAway}, level: "ERROR", err: errAway.Error()},
-		{name: "shorter than its size", backend: &broken{FSBackend: disk, after: size / 2, err: io.EOF}, level: "ERROR", err: "unexpected EOF"},
-		{name: "client hangs up", backend: &broken{FSBackend: disk, after: 2 * size}, during: func() {}, level: "DEBUG", err: "the client hung up"},
-		{name: "client of a file hangs up", backend: disk, during: func() {}, level: "DEBUG", err: "the client hung up"},
-		{name: "file fails", backend: kept, timeout: time.Minute, level: "ERROR", err: "file already closed", during: func() { kept.file.Close() }},
-		{name: "truncated file", backend: disk, level: "ERROR", err: "unexpected EOF",
-			during: func() { os.Truncate(dir+"/acme/hello/1.0.0/"+zipName, size/2) }},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			log := newLogBuffer()
-			events := make(chan rekisteri.Event, 1)
-			srv := httptest.NewUnstartedServer(rekisteri.New(test.backend, &rekisteri.Options{
-				Logger: log.logger(), Observe: func(_ *http.Request, e rekisteri.Event) { events <- e },
-			}))
-			srv.Config.WriteTimeout = test.timeout
-			srv.Start()
-			defer srv.Close()
-			resp, err := http.Get(srv.URL + files + zipName)
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer resp.Body.Close()
-			io.CopyN(io.Discard, resp.Body, 1000)
-			hangsUp := test.level == "DEBUG"
-			switch {
-			case hangsUp:
-				resp.Body.Close()
-			case test.during != nil:
-				test.during()
-			}
-			if _, err := io.Copy(io.Discard, resp.Body); err == nil {
-				t.Error("the client takes it for the whole file")
-			}
-			var e rekisteri.Event
-			select {
-			case e = <-events:
-			case <-time.After(10 * time.Second):
-				t.Fatal("no event")
-			}
-			if e.Status != 200 || e.Bytes == 0 || e.Bytes >= size || e.Err == nil || !strings.Contains(e.Err.Error(), test.err) {
-				t.Errorf("event %+v", e)
-			}
-			if s := log.String(); strings.Count(s, "\n") != 1 || !strings.Contains(s, "level="+test.level) || !strings.Contains(s, zipName+" of acme/hello 1.0.0: ") || !strings.Contains(s, test.err) {
-				t.Errorf("the log says\n%s", s)
-			}
-		})
 	}
 }
 
@@ -297,7 +198,7 @@ func TestLowerCaseRedirect(t *testing.T) {
 		{name: "no valid name", target: "/v1/providers/Acme/he.llo/versions"},
 		{name: "no valid version", target: "/v1/providers/Acme/hello/V1.0.0/download/linux/amd64"},
 		{name: "platform in upper case", target: "/v1/providers/Acme/hello/1.0.0/download/Linux/amd64"},
-		{name: "file", target: "/files/Acme/hello/1.0.0/" + sumsName},
+		{name: "file", target: "/files/Acme/hello/1.0.0/" + sums100},
 		{name: "other route", target: "/V1/providers/acme/hello/versions"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -394,4 +295,443 @@ func TestReleaseChangesDuringOpen(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Names, versions and platforms that cannot exist, in any place of a path, are
+// answered without the backend.
+func TestInvalidPaths(t *testing.T) {
+	bad := []string{
+		"", ".", "..", "%2e", "%2e%2e", "..%2f..%2fetc", "%2f", "a%2fb", "a%5cb", "a%00b", "%00", "a%0ab", "%ff", "%c3",
+		".hidden", "a.b", "a%20b", "a;b", "a:b", "a%7cb", "~", "lost+found", "a%2b", strings.Repeat("a", 10<<10),
+		"%ef%bf%bd", "%e2%80%ae",
+	}
+	good := []string{"acme", "foo", "1.0.0", "linux", "amd64"}
+	targets := []string{
+		"//v1/providers/acme/foo/versions", "/v1//providers/acme/foo/versions", "/v1/providers/acme/foo/versions/",
+		"/v1/providers/acme/foo/./versions", "/v1/providers/x/../acme/foo/versions", "/v1/../v1/providers/acme/foo/versions",
+		"/", "/v1", "/V1/providers/acme/foo/versions",
+	}
+	for _, s := range bad {
+		for i := range good {
+			parts := slices.Clone(good)
+			parts[i] = s
+			targets = append(targets, fmt.Sprintf("/v1/providers/%s/%s/%s/download/%s/%s", parts[0], parts[1], parts[2], parts[3], parts[4]))
+			if i < 2 {
+				targets = append(targets, fmt.Sprintf("/v1/providers/%s/%s/versions", parts[0], parts[1]))
+			}
+		}
+	}
+	for _, version := range []string{"v1.0.0", "1.0", "1", "01.0.0", "latest", "1.2.3.4", "99999999999999999999.0.0", "1.0.0-", "1.0.0-01"} {
+		targets = append(targets, "/v1/providers/acme/foo/"+version+"/download/linux/amd64")
+	}
+	b := &fake{listing: &rekisteri.Listing{}, release: &rekisteri.Release{}}
+	reg := newRegistry(t, b)
+	for _, target := range targets {
+		if resp := get(reg, "GET", target); resp.StatusCode != 404 || resp.Header.Get("Content-Type") != "application/json" {
+			t.Errorf("GET %.80s = %s %v, want 404 as JSON", target, resp.Status, resp.Header)
+		}
+	}
+	if len(b.asked) > 0 {
+		t.Errorf("the backend was asked for %.200q", b.asked)
+	}
+}
+
+func TestBackendGetsDecodedNames(t *testing.T) {
+	for target, want := range map[string]string{
+		"/v1/providers/a_b/google-beta/versions":                               "a_b/google-beta",
+		"/v1/providers/%C3%A4%C3%B6/%E6%97%A5%E6%9C%AC/versions":               "äö/日本",
+		"/v1/providers/acme/foo/1.0.0+a.b/download/linux/amd64":                "acme/foo 1.0.0+a.b",
+		"/v1/providers/acme/foo/1.0.0%2Ba/download/linux/amd64":                "acme/foo 1.0.0+a",
+		"/v1/providers/acme/foo/18446744073709551615.0.0/download/linux/amd64": "acme/foo 18446744073709551615.0.0",
+	} {
+		b := &fake{err: fs.ErrNotExist}
+		get(newRegistry(t, b), "GET", target)
+		if len(b.asked) != 1 || b.asked[0] != want {
+			t.Errorf("GET %s asked the backend for %q, want %q", target, b.asked, want)
+		}
+	}
+}
+
+// An error of the backend reaches the client as a status, and the log with its
+// text.
+func TestBackendErrors(t *testing.T) {
+	const secret = "secret-bucket/path"
+	for _, test := range []struct {
+		name   string
+		b      *fake
+		status int
+		level  string
+	}{
+		{name: "not found", b: &fake{err: &fs.PathError{Op: "open", Path: secret, Err: fs.ErrNotExist}}, status: 404, level: "DEBUG"},
+		{name: "outage", b: &fake{err: errors.New(secret)}, status: 500, level: "ERROR"},
+		{name: "no permission for a directory", b: &fake{err: &fs.PathError{Op: "open", Path: secret, Err: fs.ErrPermission}}, status: 500, level: "ERROR"},
+		{name: "no credentials for storage", b: &fake{err: fmt.Errorf("%s: %w", secret, rekisteri.ErrUnauthenticated)}, status: 500, level: "ERROR"},
+		{name: "timeout", b: &fake{err: fmt.Errorf("%s: %w", secret, context.DeadlineExceeded)}, status: 504, level: "ERROR"},
+		{name: "canceled inside the backend", b: &fake{err: fmt.Errorf("%s: %w", secret, context.Canceled)}, status: 504, level: "ERROR"},
+		{name: "nil without an error", b: &fake{}, status: 500, level: "ERROR"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			for _, target := range []string{"/v1/providers/acme/foo/versions?token=query", "/v1/providers/acme/foo/1.0.0/download/linux/amd64"} {
+				log := new(logBuffer)
+				resp := get(rekisteri.New(test.b, &rekisteri.Options{Logger: log.logger()}), "GET", target)
+				got := body(t, resp)
+				if resp.StatusCode != test.status || strings.Contains(got, secret) || resp.Header.Get("Cache-Control") != "no-store" {
+					t.Errorf("GET %s = %s %v %s, want %d", target, resp.Status, resp.Header, got, test.status)
+				}
+				text := log.take()
+				if !strings.Contains(text, "level="+test.level) || test.b.err != nil && !strings.Contains(text, secret) || strings.Contains(text, "query") {
+					t.Errorf("GET %s: the log says %s", target, text)
+				}
+			}
+		})
+	}
+}
+
+// Files are served if a package's document refers to them, and no others.
+func TestServedFiles(t *testing.T) {
+	tr := newTree(t, "1.0.0", "2.0.0")
+	tr["acme/hello/1.0.0/metadata.json"] = "{}"
+	tr["acme/hello/1.0.0/.hidden.zip"] = "hidden"
+	tr["acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_386.zip"] = "not in SHA256SUMS"
+	tr["acme/hello/1.0.0/terraform-provider-hello_linux_amd64_v1/terraform-provider-hello_v1.0.0"] = "bare"
+	tr["acme/hello.json"] = documentOf("3.0.0")
+	delete(tr, sums200+".sig")
+	eachFS(t, tr, func(t *testing.T, fsys fs.FS) {
+		reg := newFSRegistry(t, fsys)
+		for _, name := range slices.Sorted(maps.Keys(tr)) {
+			resp := get(reg, "GET", "/files/"+name)
+			want := strings.HasPrefix(name, "acme/hello/1.0.0/terraform-provider-hello_1.0.0_") && !strings.Contains(path.Base(name), "386")
+			got := body(t, resp)
+			if want != (resp.StatusCode == 200) || want && got != tr[name] {
+				t.Errorf("GET /files/%s = %s, served: want %v", name, resp.Status, want)
+			}
+			if cc := resp.Header.Get("Cache-Control"); want && cc != "no-cache" {
+				t.Errorf("GET /files/%s: Cache-Control %q", name, cc)
+			}
+		}
+		for _, target := range []string{
+			"/files/acme/hello/1.0.0/", "/files/acme/hello/1.0.0", "/files/acme/hello/1.0.0/..%2fkey.asc", "/files/acme/hello/..%2f/key.asc",
+			"/files/acme/hello/1.0.0/%2e%2e", "/files/acme/hello/v1.0.0/" + sums100,
+			"/files/acme/hello/2.0.0/" + sums100, "/files/acme/hello/3.0.0/f.zip",
+			"/files/acme/hello/3.0.0/terraform-provider-hello_3.0.0_SHA256SUMS",
+		} {
+			if resp := get(reg, "GET", target); resp.StatusCode != 404 {
+				t.Errorf("GET %s = %s, want 404", target, resp.Status)
+			}
+		}
+	})
+}
+
+// A watched backend counts the calls that reach it.
+type watched struct {
+	*rekisteri.FSBackend
+	calls int
+}
+
+func (w *watched) Versions(ctx context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	w.calls++
+	return w.FSBackend.Versions(ctx, p)
+}
+
+func (w *watched) Release(ctx context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
+	w.calls++
+	return w.FSBackend.Release(ctx, p, version)
+}
+
+// A refused request does not reach the backend, and its answer does not reveal
+// what exists.
+func TestAuthorize(t *testing.T) {
+	for _, test := range []struct {
+		namespace string
+		err       error
+		status    int
+	}{
+		{namespace: "open", status: 200},
+		{namespace: "login", err: fmt.Errorf("who: %w", rekisteri.ErrUnauthenticated), status: 401},
+		{namespace: "closed", err: fs.ErrPermission, status: 403},
+		{namespace: "hidden", err: fmt.Errorf("hidden: %w", fs.ErrNotExist), status: 404},
+		{namespace: "slow", err: context.DeadlineExceeded, status: 504},
+		{namespace: "broken", err: errors.New("the session store is away"), status: 500},
+	} {
+		t.Run(test.namespace, func(t *testing.T) {
+			tr := newTree(t)
+			tr.addRelease(t, test.namespace+"/hello/1.0.0", "1.0.0", "linux_amd64")
+			b := &watched{FSBackend: newBackend(t, tr.mapFS())}
+			reg := rekisteri.New(b, &rekisteri.Options{Logger: quiet(t), Authorize: func(req *http.Request, p rekisteri.Provider) error { return test.err }})
+			for _, target := range []string{"/v1/providers/" + test.namespace + "/hello/versions", "/v1/providers/" + test.namespace + "/hello/1.0.0/download/linux/amd64"} {
+				b.calls = 0
+				resp := get(reg, "GET", target)
+				if resp.StatusCode != test.status || (b.calls > 0) != (test.status == 200) {
+					t.Errorf("GET %s = %s after %d calls of the backend, want %d", target, resp.Status, b.calls, test.status)
+				}
+				if challenge := resp.Header.Get("WWW-Authenticate"); (challenge == "Bearer") != (test.status == 401) {
+					t.Errorf("GET %s: WWW-Authenticate %q", target, challenge)
+				}
+				cache := "no-store"
+				if test.status == 200 {
+					cache = "private, no-store"
+				}
+				if cc := resp.Header.Get("Cache-Control"); cc != cache {
+					t.Errorf("GET %s: Cache-Control %q", target, cc)
+				}
+				other := get(reg, "GET", strings.ReplaceAll(target, "hello", "nothing"))
+				if test.status != 200 && (other.StatusCode != resp.StatusCode || body(t, other) != body(t, resp)) {
+					t.Errorf("GET %s is not answered like what does not exist", target)
+				}
+			}
+			b.calls = 0
+			if got := get(reg, "GET", "/files/"+test.namespace+"/hello/1.0.0/"+sums100).StatusCode; got != 403 || b.calls > 0 {
+				t.Errorf("a file without a link: %d after %d calls of the backend", got, b.calls)
+			}
+			if resp := get(reg, "GET", "/.well-known/terraform.json"); resp.StatusCode != 200 || resp.Header.Get("Cache-Control") != "no-cache" {
+				t.Errorf("discovery: %s %v", resp.Status, resp.Header)
+			}
+		})
+	}
+}
+
+// No log, at any level, and no error body of a private registry has a secret.
+// That includes panics.
+func TestNoSecrets(t *testing.T) {
+	const token = "the-secret-token"
+	name := filepath.Join(t.TempDir(), "tokens")
+	writeSecret(t, name, tokenLine(token, "acme panics"))
+	output := new(logBuffer)
+	tokens, err := rekisteri.NewTokenFile(name, output.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := linkKey('K')
+	reg := rekisteri.New(panicky{newBackend(t, newTree(t, "1.0.0").mapFS())}, &rekisteri.Options{
+		Logger: output.logger(), Authorize: tokens.Authorize, LinkKeys: [][32]byte{key},
+		Observe: func(_ *http.Request, e rekisteri.Event) { fmt.Fprintf(output, "%+v\n", e) },
+	})
+	fetch := func(target, token string) (text string) {
+		defer func() {
+			if v := recover(); v != nil {
+				fmt.Fprintln(output, v)
+			}
+		}()
+		resp := get(reg, "GET", target, "Authorization", "Bearer "+token)
+		text = body(t, resp)
+		if resp.StatusCode >= 400 {
+			fmt.Fprintln(output, resp.Header, text)
+		}
+		return text
+	}
+	var doc struct {
+		URL string `json:"download_url"`
+	}
+	if err := json.Unmarshal([]byte(fetch(download100, token)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	link := doc.URL[strings.Index(doc.URL, "/files/"):]
+	query := link[strings.Index(link, "?"):]
+	for _, target := range []string{
+		link, link + "x", strings.Replace(link, "key=", "key=0", 1), strings.Replace(link, "linux", "darwin", 1), strings.Replace(link, "expires=1", "expires=0", 1),
+		link[:len(link)-1], link + "&" + query[1:], "/files/nothing" + query, "/files/panics/hello/1.0.0/x.zip" + query, "/v1/providers/acme/nothing/versions" + query,
+		strings.Replace(link, "?", "%3F", 1), // a proxy encoded it
+		"/v1/providers/panics/hello/versions" + query, "/v1/providers/Acme/hello/versions" + query, "//x" + query, "/v1/providers/other/hello/versions",
+	} {
+		for _, token := range []string{token, "wrong-" + token, ""} {
+			fetch(target, token)
+		}
+	}
+	all := output.take()
+	for _, want := range []string{"level=DEBUG", "panic: ", "is not known", "has been altered", "status=403", "status=308"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("no request caused %q", want)
+		}
+	}
+	for _, secret := range []string{token, "wrong-", query, strings.Split(query, "signature=")[1], "expires=", string(key[:]), fmt.Sprintf("%x", key), strings.Fields(tokenLine(token, ""))[0]} {
+		if i := strings.Index(all, secret); i >= 0 {
+			t.Errorf("the output has %q: %s", secret, all[max(0, i-200):i+50])
+		}
+	}
+}
+
+// A panicky backend panics in one namespace.
+type panicky struct{ *rekisteri.FSBackend }
+
+func (b panicky) Versions(ctx context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	if p.Namespace == "panics" {
+		panic("a backend's bug")
+	}
+	return b.FSBackend.Versions(ctx, p)
+}
+
+// A faulty backend has a fault in each namespace that is named after one.
+type faulty struct{ hang func(ctx context.Context) }
+
+func (f faulty) fault(ctx context.Context, p rekisteri.Provider) error {
+	switch p.Namespace {
+	case "panics":
+		panic("a backend's bug")
+	case "hangs":
+		f.hang(ctx)
+		return ctx.Err()
+	case "fails":
+		return errors.New("a backend's failure")
+	case "slow":
+		time.Sleep(20 * time.Millisecond)
+	}
+	return nil
+}
+
+func (f faulty) Versions(ctx context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	if err := f.fault(ctx, p); err != nil {
+		return nil, err
+	}
+	good := rekisteri.Version{Version: "1.0.0"}
+	switch p.Namespace {
+	case "nothing":
+		return nil, nil
+	case "empty":
+		return new(rekisteri.Listing), nil
+	case "nonsense":
+		return &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "../.."}, good, {Version: "latest"}, {Version: "1.0"}, {}}}, nil
+	}
+	return &rekisteri.Listing{Versions: []rekisteri.Version{good}}, nil
+}
+
+func (f faulty) Release(ctx context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
+	if err := f.fault(ctx, p); err != nil || p.Namespace == "nothing" {
+		return nil, err
+	}
+	return &rekisteri.Release{Packages: []rekisteri.Package{{Platform: rekisteri.Platform{OS: "linux", Arch: "amd64"}, Filename: "../../etc/passwd"}, {}}}, nil
+}
+
+// A fault affects only the request that meets it, and the backend's context ends
+// when the client has gone.
+func TestFaultyBackend(t *testing.T) {
+	ended := make(chan error, 1)
+	reg := newRegistry(t, faulty{func(ctx context.Context) {
+		<-ctx.Done()
+		ended <- ctx.Err()
+	}})
+	srv := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if d, err := time.ParseDuration(req.Header.Get("X-Deadline")); err == nil {
+			ctx, cancel := context.WithTimeout(req.Context(), d)
+			defer cancel()
+			req = req.WithContext(ctx)
+		}
+		reg.ServeHTTP(w, req)
+	}))
+	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
+	srv.Start()
+	defer srv.Close()
+	ask := func(ctx context.Context, namespace, deadline string) (int, error) {
+		req, err := http.NewRequestWithContext(ctx, "GET", srv.URL+"/v1/providers/"+namespace+"/foo/versions", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("X-Deadline", deadline)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return 0, err
+		}
+		resp.Body.Close()
+		return resp.StatusCode, nil
+	}
+	good := func(after string) {
+		t.Helper()
+		if code, err := ask(t.Context(), "good", ""); code != 200 {
+			t.Errorf("after %s: %d, %v", after, code, err)
+		}
+	}
+	if code, err := ask(t.Context(), "panics", ""); err == nil {
+		t.Errorf("a panic is answered with %d", code)
+	}
+	good("a panic")
+	if code, err := ask(t.Context(), "fails", ""); code != 500 {
+		t.Errorf("a failure: %d, %v", code, err)
+	}
+	good("a failure")
+
+	if code, err := ask(t.Context(), "hangs", "50ms"); code != 504 || !errors.Is(<-ended, context.DeadlineExceeded) {
+		t.Errorf("a deadline: %d, %v", code, err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if code, err := ask(ctx, "hangs", ""); err == nil {
+		t.Errorf("a client that hung up is answered with %d", code)
+	}
+	select {
+	case err := <-ended:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("the backend's context ended with %v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Error("the backend's context does not end when the client hangs up")
+	}
+	good("a client that hung up")
+}
+
+// A strict backend has everything, and fails the test if it gets a name that was
+// not checked.
+type strict struct{ t *testing.T }
+
+var (
+	goodName    = regexp.MustCompile(`^[\p{L}\p{M}\p{Nd}_-]{1,128}$`)
+	goodVersion = regexp.MustCompile(`^(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})\.(0|[1-9][0-9]{0,19})(-[0-9A-Za-z.-]+)?(\+[0-9A-Za-z.-]+)?$`)
+)
+
+func (s strict) check(p rekisteri.Provider, version string) {
+	if !goodName.MatchString(p.Namespace) || !goodName.MatchString(p.Type) || p.String() != strings.ToLower(p.String()) ||
+		version != "" && !goodVersion.MatchString(version) || len(version) > 128 {
+		s.t.Errorf("the backend was asked for %q %q", p, version)
+	}
+}
+
+func (s strict) Versions(_ context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	s.check(p, "")
+	return &rekisteri.Listing{Versions: []rekisteri.Version{{Version: "1.0.0"}}}, nil
+}
+
+func (s strict) Release(_ context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
+	s.check(p, version)
+	if version == "" {
+		s.t.Error("the backend was asked for no version")
+	}
+	return onePackage(), nil
+}
+
+// FuzzPath requests a path. The answer is never a server error, the backend gets
+// checked names only, and a redirect leads to the same path in lower case, which
+// is not redirected again.
+func FuzzPath(f *testing.F) {
+	for _, path := range []string{"/", "", "/v1/providers/acme/foo/versions", "/v1/providers/acme/foo/1.0.0/download/linux/amd64", "//v1/providers/a/b/versions",
+		"/v1/providers/..%2f..%2fetc/passwd/versions", "/v1/providers/%00/b/versions", "/files/acme/foo/1.0.0/%2e%2e", "/.well-known/terraform.json", "/v1/providers/É/ſ/versions",
+		"/v1/providers/a/b/1.0.0+%2e/download/linux/amd64", "/v1/providers/a/b/99999999999999999999.0.0/download/linux/amd64", "/tf/v1/providers/a/b/versions",
+		"/v1/providers/A%42/b/1.0.0+A/download/linux/amd64?A=%41", "/tf/v1/providers/%C3%84/B/versions", "/v1/providers/%E2%84%AA/B/versions"} {
+		f.Add(path)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		u, err := url.ParseRequestURI(path)
+		if err != nil {
+			return
+		}
+		reg := rekisteri.New(strict{t}, &rekisteri.Options{Logger: silent})
+		for _, h := range []http.Handler{reg, http.StripPrefix("/tf", reg), reg.Discovery("/tf")} {
+			ask := func(u *url.URL) *httptest.ResponseRecorder {
+				rec := httptest.NewRecorder()
+				h.ServeHTTP(rec, &http.Request{Method: "GET", URL: u, Header: make(http.Header), Host: "registry.test"})
+				return rec
+			}
+			rec := ask(u)
+			if location := rec.Header().Get("Location"); rec.Code == http.StatusPermanentRedirect {
+				to, err := u.Parse(location)
+				if err != nil || to.Path == u.Path || !strings.EqualFold(to.Path, u.Path) || to.RawQuery != u.RawQuery || to.Host != u.Host {
+					t.Errorf("GET %q leads to %q", path, location)
+				} else if again := ask(to); again.Code/100 == 3 {
+					t.Errorf("GET %q leads to %q, and that to %q", path, location, again.Header().Get("Location"))
+				}
+			} else if rec.Code >= 500 || rec.Code/100 == 3 {
+				t.Errorf("GET %q = %d", path, rec.Code)
+			}
+			if body := rec.Body.Bytes(); rec.Header().Get("Content-Type") == "application/json" && !json.Valid(body) {
+				t.Errorf("GET %q = %s", path, body)
+			}
+		}
+	})
 }

@@ -123,7 +123,7 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 		return nil
 	}
 	refuse := func(why string) error {
-		return &refusal{http.StatusForbidden, "the link to a file of " + p.String() + " " + version + " " + why}
+		return &refusal{status: http.StatusForbidden, reason: "the link to a file of " + p.String() + " " + version + " " + why}
 	}
 	query, err := url.ParseQuery(req.URL.RawQuery)
 	if err != nil {

@@ -164,6 +164,12 @@ func signatureProblem(r *storedRelease, f openpgp.Fault) Problem {
 		Effect: "Terraform refuses the release", Fix: "sign SHA256SUMS again, without an expiry"}
 }
 
+// badSignatureProblem is the problem of a signature that does not verify.
+func badSignatureProblem(r *storedRelease, err error) Problem {
+	return Problem{Path: r.path(r.sumsName + ".sig"), What: err.Error(),
+		Effect: `clients refuse the release: "openpgp: invalid signature"`, Fix: "gpg --detach-sign " + r.sumsName}
+}
+
 const effectExpired = "Terraform accepts the release; OpenTofu warns, and will refuse it"
 
 // A problemLog logs problems when they appear, and again every hour while they
@@ -213,27 +219,6 @@ func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time
 		l.log.Warn("problem in the tree", "path", p.Path, "problem", p.What, "effect", p.Effect, "fix", p.Fix)
 	}
 	return recheck
-}
-
-// A reminder tells which things were not logged within the last hour.
-type reminder struct {
-	mu   sync.Mutex
-	last map[string]time.Time
-}
-
-// due reports whether something should be logged, and notes that it was.
-func (r *reminder) due(what string) bool {
-	now := time.Now()
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if at, ok := r.last[what]; ok && now.Sub(at) < remindEvery {
-		return false
-	}
-	if r.last == nil {
-		r.last = make(map[string]time.Time)
-	}
-	r.last[what] = now
-	return true
 }
 
 // outage is an error that matches nothing: what cannot be read is not absent.

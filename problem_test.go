@@ -4,11 +4,14 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 // TestProblems compares what is served of broken trees, and the problems that
@@ -23,6 +26,8 @@ func TestProblems(t *testing.T) {
 		name string
 		edit func(tr tree)
 		fail map[string]error // what the file system returns for a path and all below it
+
+		unsigned bool // SHA256SUMS is not signed again after the edit
 	}{
 		{name: "nothing wrong", edit: func(tree) {}},
 
@@ -55,6 +60,9 @@ func TestProblems(t *testing.T) {
 		{name: "half a signature", edit: func(tr tree) { tr[sums200+".sig"] = tr[sums200+".sig"][:50] }},
 		{name: "armored signature", edit: func(tr tree) {
 			tr[sums200+".sig"] = "-----BEGIN PGP SIGNATURE-----\n\nAAAA\n-----END PGP SIGNATURE-----\n"
+		}},
+		{name: "signature of another SHA256SUMS", unsigned: true, edit: func(tr tree) {
+			tr[sums200] = strings.Replace(tr[sums200], "  ", "\t", 1)
 		}},
 		{name: "expired signature", edit: func(tr tree) {
 			tr[sums200+".sig"], tr["acme/rsa.asc"] = gpgFile(t, "rsa-expiring.sig"), gpgFile(t, "rsa.asc")
@@ -123,7 +131,7 @@ func TestProblems(t *testing.T) {
 		{name: "release without a directory", edit: func(tr tree) { tr.move("acme/hello/2.0.0", "acme/hello") }},
 		{name: "unreadable release", edit: func(tree) {}, fail: map[string]error{"acme/hello/2.0.0": fs.ErrPermission}},
 
-		{name: "no key", edit: func(tr tree) { delete(tr, "acme/key.asc"); tr["other/key.asc"] = sampleFile(t, "demo/demo.asc") }},
+		{name: "no key", edit: func(tr tree) { delete(tr, "acme/key.asc"); tr["other/key.asc"] = testKey().Armor() }},
 		{name: "key that is none", edit: func(tr tree) { tr["acme/hello/bad.asc"] = "no key" }},
 		{name: "private key", edit: func(tr tree) {
 			tr["acme/private.asc"] = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nAAAA\n-----END PGP PRIVATE KEY BLOCK-----\n"
@@ -134,13 +142,17 @@ func TestProblems(t *testing.T) {
 		{name: "directory in the place of a key", edit: func(tr tree) { tr["acme/dir.asc/x"] = "" }},
 		{name: "unreadable key", edit: func(tree) {}, fail: map[string]error{"acme/key.asc": fs.ErrPermission}},
 		{name: "expired key", edit: func(tr tree) {
-			tr[sums200+".sig"], tr["acme/more.asc"] = gpgFile(t, "extended.sig"), gpgFile(t, "extended-before.asc")
+			k := pgptest.NewKey("expired@acme.example")
+			k.Expires = time.Date(2024, 3, 1, 0, 0, 0, 0, time.UTC)
+			tr[sums200+".sig"], tr["acme/more.asc"] = k.Sign(tr[sums200], time.Time{}), k.Armor()
 		}},
 		{name: "expired subkey", edit: func(tr tree) {
 			tr[sums200+".sig"], tr["acme/more.asc"] = gpgFile(t, "subkey.sig"), gpgFile(t, "subkey.asc")
 		}},
 		{name: "revoked key", edit: func(tr tree) {
-			tr[sums200+".sig"], tr["acme/more.asc"] = gpgFile(t, "revoked.sig"), gpgFile(t, "revoked.asc")
+			k := pgptest.NewKey("revoked@acme.example")
+			k.Revoked = true
+			tr[sums200+".sig"], tr["acme/more.asc"] = k.Sign(tr[sums200], time.Time{}), k.Armor()
 		}},
 
 		{name: "document with warnings", edit: func(tr tree) { tr["acme/hello.json"] = `{"warnings": ["use another"]}` }},
@@ -172,7 +184,11 @@ func TestProblems(t *testing.T) {
 		{name: "tree with a key only", edit: func(tr tree) { clear(tr); tr["acme/key.asc"] = sampleFile(t, "demo/demo.asc") }},
 	} {
 		tr := newTree(t, "1.0.0", "2.0.0")
+		signed := maps.Clone(tr)
 		test.edit(tr)
+		if !test.unsigned && tr[sums200+".sig"] == signed[sums200+".sig"] {
+			tr.sign(sums200)
+		}
 		var texts []string
 		report := func(fsys fs.FS) {
 			b := newBackend(t, fsys)

@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"context"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
@@ -9,163 +10,160 @@ import (
 	"io/fs"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/refresh"
 	"github.com/rekisteri/rekisteri/internal/secretfile"
-	"github.com/rekisteri/rekisteri/internal/tree"
 )
 
-// A TokenFile authorizes requests by static bearer tokens, which stand in a
-// file as their digests. Its Authorize method serves as [Options.Authorize].
+// A TokenFile authorizes requests by bearer tokens whose digests are in a file.
+// Its Authorize method is for [Options.Authorize]. It is safe for concurrent use.
 //
-// The file has a line for each token: the SHA-256 of the token in hexadecimal
-// digits, and the namespaces that it may read, or "*" for all. "#" begins a
-// comment. On Unix, a file that others than its owner can write is refused,
-// and one that they can read is warned of.
+// Each line of the file has the SHA-256 of a token in hexadecimal digits, and the
+// namespaces that the token may read, or "*" for all of them. "#" starts a
+// comment. On Unix, a file that users other than its owner can write is refused,
+// and one that they can read causes a warning.
 //
-// The file is read again within a second of its change. One that is malformed
-// then, or cannot be read, leaves in force what it said before. A TokenFile is
-// safe for concurrent use.
+// Changes take effect within a second. A file without lines refuses everyone. If
+// the file is malformed or cannot be read, the error is logged, and what it said
+// before stays in force.
 type TokenFile struct {
 	name   string
 	log    *slog.Logger
-	tokens atomic.Pointer[[]token]
+	tokens *refresh.Value[[]token]
 
-	mu     sync.Mutex // held while the file is looked at
-	looked time.Time
-	stamp  tree.Version
-	failed string // the last error that was logged, until the file is good again
-	warned bool
+	// The rest is for load, which does not run concurrently.
+	failure string // that was logged last; empty if the file is good
+	warned  bool   // that the file is exposed
 }
 
 // A token is a line of a token file.
 type token struct {
 	line       int
+	label      string // the comment
 	sum        [sha256.Size]byte
 	all        bool
 	namespaces []string
 }
 
-// NewTokenFile reads a file of tokens. A nil logger is [slog.Default].
+// NewTokenFile reads a token file. Nil log is [slog.Default].
 func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 	if log == nil {
 		log = slog.Default()
 	}
-	f := &TokenFile{name: name, log: log, looked: time.Now()}
-	if err := f.read(); err != nil {
-		return nil, err
+	f := &TokenFile{name: name, log: log}
+	// A revoked token must not get another request. So no value is fresh once it
+	// is due: requests wait for the file, unless it hangs.
+	f.tokens = refresh.New(&refresh.Policy{Every: time.Second, FirstWait: 10 * time.Second, StaleWait: time.Second}, f.load)
+	if _, err := f.tokens.Get(context.Background()); err != nil {
+		return nil, fmt.Errorf("the token file cannot be used: %w", err)
 	}
 	return f, nil
 }
 
-// Authorize lets a request in if its bearer token may read the provider's
-// namespace. Its errors match [ErrUnauthenticated], for no token or one that
-// isn't known, and [fs.ErrPermission].
+// Authorize returns nil if a request has a bearer token that may read the
+// provider's namespace. Otherwise its error matches [ErrUnauthenticated], if
+// there is no token or an unknown one, or [fs.ErrPermission].
 func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
-	f.look()
+	tokens, err := f.tokens.Get(req.Context())
+	if err != nil {
+		return err
+	}
 	scheme, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
 	if secret = strings.TrimSpace(secret); !strings.EqualFold(scheme, "Bearer") || secret == "" {
 		return fmt.Errorf("there is no bearer token: %w", ErrUnauthenticated)
 	}
 	sum := sha256.Sum256([]byte(secret))
-	var found *token
-	tokens := *f.tokens.Load()
-	for i := range tokens { // all of them, so that the time tells nothing
+	var digest []byte // if the token looks like one
+	if len(secret) == hex.EncodedLen(len(sum)) {
+		digest, _ = hex.DecodeString(secret)
+	}
+	var known, pasted *token
+	for i := range tokens { // all of them, so that the time taken reveals nothing
 		if subtle.ConstantTimeCompare(tokens[i].sum[:], sum[:]) == 1 {
-			found = &tokens[i]
+			known = &tokens[i]
+		}
+		if subtle.ConstantTimeCompare(tokens[i].sum[:], digest) == 1 {
+			pasted = &tokens[i]
 		}
 	}
 	switch {
-	case found == nil:
+	case known == nil && pasted != nil:
+		return fmt.Errorf("line %d of the token file has the bearer token itself; it must have the token's SHA-256: %w", pasted.line, ErrUnauthenticated)
+	case known == nil:
 		return fmt.Errorf("the bearer token is not known: %w", ErrUnauthenticated)
-	case !found.all && !slices.Contains(found.namespaces, p.Namespace):
-		return fmt.Errorf("the token in line %d may not read the namespace %s: %w", found.line, p.Namespace, fs.ErrPermission)
+	case !known.all && !slices.Contains(known.namespaces, p.Namespace):
+		return fmt.Errorf("the token in line %d may not read the namespace %s: %w", known.line, p.Namespace, fs.ErrPermission)
 	}
 	return nil
 }
 
-// look reads the file again if it has changed. One request a second looks; the
-// others don't wait for it.
-func (f *TokenFile) look() {
-	if !f.mu.TryLock() {
-		return
+// load reads the file again, and logs why it cannot be used.
+func (f *TokenFile) load(before []token, loaded bool) ([]token, error) {
+	tokens, err := f.read()
+	switch {
+	case err == nil:
+		f.failure = ""
+		if len(tokens) == 0 && (!loaded || len(before) > 0) {
+			f.log.Warn("the token file has no token: all requests for providers are refused", "file", f.name)
+		}
+	case loaded && f.failure != err.Error():
+		f.failure = err.Error()
+		f.log.Error("the token file cannot be used; the tokens that it had before stay valid", "error", err)
 	}
-	defer f.mu.Unlock()
-	now := time.Now()
-	if now.Sub(f.looked) < checkEvery {
-		return
-	}
-	f.looked = now
-	info, err := os.Stat(f.name)
-	if err == nil && !f.stamp.Proves(info) {
-		err = f.read()
-	}
-	if err == nil {
-		f.failed = ""
-	} else if f.failed != err.Error() {
-		f.failed = err.Error()
-		f.log.Error("the token file cannot be read again; what it said before is still in force", "error", err)
-	}
+	return tokens, err
 }
 
-// read reads the file.
-func (f *TokenFile) read() error {
-	now := time.Now()
+func (f *TokenFile) read() ([]token, error) {
 	file, err := secretfile.Read(f.name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var tokens []token
-	for line, fields := range file.Lines() {
-		t, err := parseToken(fields)
-		if err == nil && slices.ContainsFunc(tokens, func(o token) bool { return o.sum == t.sum }) {
-			err = errors.New("the token stands in a line before it, too")
+	lines := make(map[[sha256.Size]byte]int)
+	for line := range file.Lines() {
+		t, err := parseToken(line)
+		if first, ok := lines[t.sum]; err == nil && ok {
+			err = fmt.Errorf("the token is already in line %d", first)
 		}
 		if err != nil {
-			return fmt.Errorf("%s, line %d: %w", f.name, line, err)
+			return nil, fmt.Errorf("%s, line %d: %w", f.name, line.Number, err)
 		}
-		t.line = line
+		lines[t.sum] = line.Number
 		tokens = append(tokens, t)
-	}
-	if len(tokens) == 0 {
-		return fmt.Errorf("%s holds no token", f.name)
 	}
 	if file.Exposed && !f.warned {
 		f.warned = true
-		f.log.Warn("the token file can be read by others than its owner", "file", f.name)
+		f.log.Warn("users other than its owner can read the token file", "file", f.name)
 	}
-	f.tokens.Store(&tokens)
-	f.stamp = tree.VersionOf(file.Info, now)
-	return nil
+	return tokens, nil
 }
 
-func parseToken(fields []string) (token, error) {
-	var t token
-	sum, err := hex.DecodeString(fields[0])
+// parseToken parses a line. Its errors do not quote the line, which may have a
+// secret in the wrong place.
+func parseToken(line secretfile.Line) (token, error) {
+	t := token{line: line.Number, label: line.Comment}
+	sum, err := hex.DecodeString(line.Fields[0])
 	if err != nil || len(sum) != sha256.Size {
-		return t, errors.New("it does not begin with a SHA-256 of 64 hexadecimal digits") // but may with a secret
+		return t, errors.New("it does not start with a SHA-256 of 64 hexadecimal digits")
 	}
 	t.sum = [sha256.Size]byte(sum)
 	if t.sum == sha256.Sum256(nil) || t.sum == sha256.Sum256([]byte("\n")) {
-		return t, errors.New("it is the SHA-256 of an empty token")
+		return t, errors.New("it has the SHA-256 of an empty token")
 	}
-	if len(fields) < 2 {
-		return t, errors.New("it names no namespace behind the SHA-256: * is all of them")
+	if len(line.Fields) < 2 {
+		return t, errors.New("it names no namespace after the SHA-256; * is all of them")
 	}
-	for i, namespace := range fields[1:] {
+	for i, namespace := range line.Fields[1:] {
 		if namespace == "*" {
 			t.all = true
 			continue
 		}
-		namespace = strings.ToLower(namespace)
-		if !names.Valid(namespace) {
-			return t, fmt.Errorf("word %d is neither a namespace nor *", i+2) // and may be a secret
+		if namespace = names.Lower(namespace); !names.Valid(namespace) {
+			return t, fmt.Errorf("word %d is neither a namespace nor *", i+2)
 		}
 		t.namespaces = append(t.namespaces, namespace)
 	}

@@ -1,12 +1,10 @@
 package rekisteri_test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
@@ -14,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rekisteri/rekisteri"
@@ -30,7 +29,19 @@ func writeSecret(t testing.TB, name, text string) {
 	}
 }
 
-// ask asks a token file for a provider, with a whole Authorization header.
+// newTokenFile returns a token file and its name.
+func newTokenFile(t *testing.T, text string, log *logBuffer) (*rekisteri.TokenFile, string) {
+	t.Helper()
+	name := filepath.Join(t.TempDir(), "tokens")
+	writeSecret(t, name, text)
+	f, err := rekisteri.NewTokenFile(name, log.logger())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return f, name
+}
+
+// ask authorizes a request with a whole Authorization header.
 func ask(f *rekisteri.TokenFile, authorization, namespace string) error {
 	req := httptest.NewRequest("GET", "/", nil)
 	if authorization != "" {
@@ -40,38 +51,38 @@ func ask(f *rekisteri.TokenFile, authorization, namespace string) error {
 }
 
 func TestTokens(t *testing.T) {
-	name := filepath.Join(t.TempDir(), "tokens")
-	writeSecret(t, name, "# who may read what\n"+tokenLine("everything", "* # the platform team")+
-		"\n"+strings.ToUpper(tokenLine("one", "Acme"))+tokenLine("two", "acme\tother"))
-	f, err := rekisteri.NewTokenFile(name, quiet(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	raw := strings.Repeat("0123456789abcdef", 4) // stands in the file in place of its digest
+	f, _ := newTokenFile(t, "# who may read what\n"+tokenLine("everything", "* # the platform team")+
+		"\n"+strings.ToUpper(tokenLine("one", "Acme"))+tokenLine("two", "acme\tother#ci #2")+raw+" acme\n", new(logBuffer))
 	for _, test := range []struct {
-		authorization, namespace string
-		want                     error
-		reason                   string
+		name, authorization, namespace string
+		want                           error
+		reason                         string
 	}{
-		{"Bearer everything", "acme", nil, ""},
-		{"Bearer everything", "anything", nil, ""},
-		{"bearer one", "acme", nil, ""},
-		{"Bearer  two ", "other", nil, ""},
-		{"Bearer one", "other", fs.ErrPermission, "line 4 may not read the namespace other"},
-		{"Bearer two", "acm", fs.ErrPermission, ""},
-		{"Bearer three", "acme", rekisteri.ErrUnauthenticated, "not known"},
-		{"Bearer " + strings.Fields(tokenLine("one", ""))[0], "acme", rekisteri.ErrUnauthenticated, "not known"},
-		{"Bearer", "acme", rekisteri.ErrUnauthenticated, "no bearer token"},
-		{"Bearer ", "acme", rekisteri.ErrUnauthenticated, "no bearer token"},
-		{"Basic one", "acme", rekisteri.ErrUnauthenticated, ""},
-		{"one", "acme", rekisteri.ErrUnauthenticated, ""},
-		{"", "acme", rekisteri.ErrUnauthenticated, ""},
+		{name: "all namespaces", authorization: "Bearer everything", namespace: "acme"},
+		{name: "all namespaces, another one", authorization: "Bearer everything", namespace: "anything"},
+		{name: "scheme in lower case", authorization: "bearer one", namespace: "acme"},
+		{name: "spaces", authorization: "Bearer  two ", namespace: "other"},
+		{name: "another namespace", authorization: "Bearer one", namespace: "other", want: fs.ErrPermission, reason: "line 4 may not read the namespace other"},
+		{name: "start of a namespace", authorization: "Bearer two", namespace: "acm", want: fs.ErrPermission, reason: "line 5 may not"},
+		{name: "unknown token", authorization: "Bearer three", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "not known"},
+		{name: "digest for the token", authorization: "Bearer " + strings.Fields(tokenLine("one", ""))[0], namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "line 4 of the token file has"},
+		{name: "token for the digest", authorization: "Bearer " + raw, namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "line 6 of the token file has the bearer token itself"},
+		{name: "token of the same length", authorization: "Bearer " + strings.Repeat("f", 64), namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "not known"},
+		{name: "no token", authorization: "Bearer", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "no bearer token"},
+		{name: "empty token", authorization: "Bearer ", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "no bearer token"},
+		{name: "another scheme", authorization: "Basic one", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "no bearer token"},
+		{name: "no scheme", authorization: "one", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "no bearer token"},
+		{name: "no header", namespace: "acme", want: rekisteri.ErrUnauthenticated, reason: "no bearer token"},
 	} {
-		err := ask(f, test.authorization, test.namespace)
-		if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.reason) {
-			t.Errorf("%q for %s: %v, want %v", test.authorization, test.namespace, err, test.want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			err := ask(f, test.authorization, test.namespace)
+			if !errors.Is(err, test.want) || err != nil && !strings.Contains(err.Error(), test.reason) {
+				t.Errorf("%v, want %v with %q", err, test.want, test.reason)
+			}
+		})
 	}
-	for i := range 2000 { // among whose sums are some that begin as a known one does
+	for i := range 2000 { // the digests of some start like a known one
 		if err := ask(f, fmt.Sprint("Bearer ", i), "acme"); !errors.Is(err, rekisteri.ErrUnauthenticated) {
 			t.Fatalf("token %d: %v", i, err)
 		}
@@ -82,176 +93,212 @@ func TestTokenFileErrors(t *testing.T) {
 	const secret = "hunter2"
 	good := tokenLine("good", "acme")
 	for _, test := range []struct{ name, text, want string }{
-		{"empty", "", "holds no token"},
-		{"comments", "# nothing\n\n", "holds no token"},
-		{"a token as it is", secret + " acme\n", "line 1: it does not begin with a SHA-256"},
-		{"the other way round", good + "acme " + secret, "line 2: it does not begin with a SHA-256"},
-		{"a short sum", good[1:], "line 1: it does not begin with a SHA-256"},
-		{"a long sum", "ab" + good, "line 1: it does not begin with a SHA-256"},
-		{"no hex", strings.Repeat("x", 64) + " acme", "line 1: it does not begin with a SHA-256"},
-		{"no namespace", tokenLine("x", "") + good, "line 1: it names no namespace"},
-		{"no namespace but a comment", tokenLine("x", "# acme"), "line 1: it names no namespace"},
-		{"no name", tokenLine("x", "acme ../"+secret), "line 1: word 3 is neither"},
-		{"a pattern", tokenLine("x", "ac*"), "line 1: word 2 is neither"},
-		{"twice", good + "# \n" + good, "line 3: the token stands in a line before it"},
-		{"empty token", tokenLine("", "*"), "SHA-256 of an empty token"},
-		{"more than is read", good + strings.Repeat("# nothing\n", 110<<10), "larger than"},
-		{"line end for a token", tokenLine("\n", "*"), "SHA-256 of an empty token"},
+		{name: "token without digest", text: secret + " acme\n", want: "line 1: it does not start with a SHA-256"},
+		{name: "wrong order", text: good + "acme " + secret, want: "line 2: it does not start with a SHA-256"},
+		{name: "short digest", text: good[1:], want: "line 1: it does not start with a SHA-256"},
+		{name: "long digest", text: "ab" + good, want: "line 1: it does not start with a SHA-256"},
+		{name: "not hexadecimal", text: strings.Repeat("x", 64) + " acme", want: "line 1: it does not start with a SHA-256"},
+		{name: "no namespace", text: tokenLine("x", "") + good, want: "line 1: it names no namespace"},
+		{name: "namespace in the comment", text: tokenLine("x", "# acme"), want: "line 1: it names no namespace"},
+		{name: "no valid namespace", text: tokenLine("x", "acme ../"+secret), want: "line 1: word 3 is neither"},
+		{name: "Kelvin sign", text: tokenLine("x", "\u212Aube"), want: "line 1: word 2 is neither"},
+		{name: "pattern", text: tokenLine("x", "ac*"), want: "line 1: word 2 is neither"},
+		{name: "listed twice", text: good + "# \n" + good, want: "line 3: the token is already in line 1"},
+		{name: "empty token", text: tokenLine("", "*"), want: "SHA-256 of an empty token"},
+		{name: "line end for a token", text: tokenLine("\n", "*"), want: "SHA-256 of an empty token"},
+		{name: "too large", text: good + strings.Repeat("# nothing\n", 110<<10), want: "larger than"},
 	} {
-		name := filepath.Join(t.TempDir(), "tokens")
-		writeSecret(t, name, test.text)
-		if _, err := rekisteri.NewTokenFile(name, quiet(t)); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), secret) {
-			t.Errorf("%s: %v, want %q", test.name, err, test.want)
-		}
+		t.Run(test.name, func(t *testing.T) {
+			name := filepath.Join(t.TempDir(), "tokens")
+			writeSecret(t, name, test.text)
+			if _, err := rekisteri.NewTokenFile(name, quiet(t)); err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), secret) {
+				t.Errorf("%v, want %q", err, test.want)
+			}
+		})
 	}
 	if _, err := rekisteri.NewTokenFile(filepath.Join(t.TempDir(), "none"), nil); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no file: %v", err)
 	}
 	if _, err := rekisteri.NewTokenFile(t.TempDir(), nil); err == nil {
-		t.Error("a directory is read")
+		t.Error("a directory is accepted")
 	}
 }
 
-func TestTokenFileRights(t *testing.T) {
-	if runtime.GOOS == "windows" {
-		t.Skip("rights don't show in a file's mode on Windows")
-	}
-	for mode, want := range map[fs.FileMode]string{0o600: "", 0o400: "", 0o640: "warn", 0o644: "warn", 0o620: "refuse", 0o602: "refuse", 0o666: "refuse"} {
-		dir := t.TempDir()
-		name := filepath.Join(dir, "tokens")
-		writeSecret(t, name, tokenLine("x", "*"))
-		if err := os.Chmod(name, mode); err != nil {
-			t.Fatal(err)
-		}
-		link := filepath.Join(dir, "link") // as in a mounted secret
-		if err := os.Symlink("tokens", link); err != nil {
-			t.Fatal(err)
-		}
-		var log bytes.Buffer
-		_, err := rekisteri.NewTokenFile(link, slog.New(slog.NewTextHandler(&log, nil)))
-		if (err != nil) != (want == "refuse") || err != nil && !strings.Contains(err.Error(), "chmod go-w") {
-			t.Errorf("mode %o: %v", mode, err)
-		}
-		if got := strings.Contains(log.String(), "can be read by others"); got != (want == "warn") {
-			t.Errorf("mode %o: the log says %s", mode, log.String())
-		}
-	}
-}
-
-// TestTokenFileChanges changes the file under a running registry.
-func TestTokenFileChanges(t *testing.T) {
-	t.Parallel()
-	name := filepath.Join(t.TempDir(), "tokens")
-	writeSecret(t, name, tokenLine("old", "acme"))
-	var mu sync.Mutex
-	var log bytes.Buffer
-	f, err := rekisteri.NewTokenFile(name, slog.New(slog.NewTextHandler(lockedWriter{&mu, &log}, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	wait := func() { time.Sleep(1050 * time.Millisecond) }
-
-	writeSecret(t, name, tokenLine("new", "acme")) // of the same size, and within the clock's grain
-	wait()
-	if old, new := ask(f, "Bearer old", "acme"), ask(f, "Bearer new", "acme"); !errors.Is(old, rekisteri.ErrUnauthenticated) || new != nil {
-		t.Errorf("after a change: the old token %v, the new one %v", old, new)
-	}
-	for _, broken := range []string{"", "half", tokenLine("new", "acme")[:40]} {
-		writeSecret(t, name, broken)
-		wait()
-		if err := errors.Join(ask(f, "Bearer new", "acme"), ask(f, "Bearer new", "acme")); err != nil {
-			t.Errorf("after it is %q: %v", broken, err)
-		}
-	}
-	if err := os.Remove(name); err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		wait()
-		if err := ask(f, "Bearer new", "acme"); err != nil {
-			t.Errorf("after it is gone: %v", err)
-		}
-	}
-	mu.Lock()
-	if n := strings.Count(log.String(), "no such file"); n != 1 && runtime.GOOS != "windows" {
-		t.Errorf("that it is gone is logged %d times:\n%s", n, log.String())
-	}
-	mu.Unlock()
-	writeSecret(t, name, tokenLine("newer", "*"))
-	wait()
-	var group sync.WaitGroup
-	ask(f, "Bearer newer", "acme")
-	for range 20 {
-		group.Go(func() {
-			if err := ask(f, "Bearer newer", "other"); err != nil {
-				t.Error(err)
-			}
-		})
-	}
-	group.Wait()
-}
-
-type lockedWriter struct {
-	mu *sync.Mutex
-	b  *bytes.Buffer
-}
-
-func (w lockedWriter) Write(p []byte) (int, error) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.b.Write(p)
-}
-
-// TestTokenFileGoneTwice moves a file away and back, twice: each time is logged.
-func TestTokenFileGoneTwice(t *testing.T) {
-	t.Parallel()
-	name := filepath.Join(t.TempDir(), "tokens")
-	writeSecret(t, name, tokenLine("token", "acme"))
-	old := time.Now().Add(-time.Hour)
-	if err := os.Chtimes(name, old, old); err != nil {
-		t.Fatal(err)
-	}
-	var log bytes.Buffer
-	f, err := rekisteri.NewTokenFile(name, slog.New(slog.NewTextHandler(&log, nil)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	move := func(from, to string) {
-		if err := os.Rename(from, to); err != nil {
-			t.Fatal(err)
-		}
-		time.Sleep(1050 * time.Millisecond)
-		if err := ask(f, "Bearer token", "acme"); err != nil {
-			t.Error(err)
-		}
-	}
-	for range 2 {
-		move(name, name+".away")
-		move(name+".away", name)
-	}
-	if n := strings.Count(log.String(), "cannot be read again"); n != 2 {
-		t.Errorf("it is logged %d times:\n%s", n, log.String())
-	}
-}
-
-// TestTokenPipe is refused: to open a pipe would wait for its writer.
-func TestTokenPipe(t *testing.T) {
-	t.Parallel()
+// A pipe is refused: opening it would wait for a writer.
+func TestTokenFileIsPipe(t *testing.T) {
 	name := filepath.Join(t.TempDir(), "tokens")
 	if err := makePipe(name); err != nil {
 		t.Skip(err)
 	}
-	done := make(chan error, 1)
-	go func() {
-		_, err := rekisteri.NewTokenFile(name, nil)
-		done <- err
-	}()
-	select {
-	case err := <-done:
-		if err == nil || !strings.Contains(err.Error(), "not a regular file") {
-			t.Error(err)
-		}
-	case <-time.After(10 * time.Second):
-		t.Error("it hangs")
+	if _, err := rekisteri.NewTokenFile(name, nil); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+		t.Error(err)
 	}
+}
+
+func TestTokenFilePermissions(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a file's mode does not show permissions on Windows")
+	}
+	for mode, want := range map[fs.FileMode]string{0o600: "", 0o400: "", 0o640: "warn", 0o644: "warn", 0o620: "refuse", 0o602: "refuse", 0o666: "refuse"} {
+		t.Run(fmt.Sprintf("%o", mode), func(t *testing.T) {
+			dir := t.TempDir()
+			name := filepath.Join(dir, "tokens")
+			writeSecret(t, name, tokenLine("x", "*"))
+			if err := os.Chmod(name, mode); err != nil {
+				t.Fatal(err)
+			}
+			link := filepath.Join(dir, "link") // as in a mounted secret
+			if err := os.Symlink("tokens", link); err != nil {
+				t.Fatal(err)
+			}
+			log := new(logBuffer)
+			_, err := rekisteri.NewTokenFile(link, log.logger())
+			if (err != nil) != (want == "refuse") || err != nil && !strings.Contains(err.Error(), "chmod go-w") {
+				t.Errorf("%v", err)
+			}
+			if text := log.take(); strings.Contains(text, "can read the token file") != (want == "warn") {
+				t.Errorf("the log says %s", text)
+			}
+		})
+	}
+}
+
+// A change takes effect within a second, and no revoked token gets a request after
+// that.
+func TestTokenFileChanges(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		change func(t *testing.T, name string)
+		old    error // for the token "old", after the change
+		new    error // for the token "new"
+		log    string
+	}{
+		{name: "replaced", change: func(t *testing.T, name string) { writeSecret(t, name, tokenLine("new", "acme")) }, old: rekisteri.ErrUnauthenticated},
+		{name: "line deleted", change: func(t *testing.T, name string) { writeSecret(t, name, tokenLine("new", "acme")+"# gone\n") }, old: rekisteri.ErrUnauthenticated},
+		{name: "only line deleted", change: func(t *testing.T, name string) { writeSecret(t, name, "") },
+			old: rekisteri.ErrUnauthenticated, new: rekisteri.ErrUnauthenticated, log: "level=WARN msg=\"the token file has no token"},
+		{name: "comment left", change: func(t *testing.T, name string) { writeSecret(t, name, "# nobody\n") },
+			old: rekisteri.ErrUnauthenticated, new: rekisteri.ErrUnauthenticated, log: "level=WARN msg=\"the token file has no token"},
+		{name: "namespace changed", change: func(t *testing.T, name string) { writeSecret(t, name, tokenLine("old", "other")) }, old: fs.ErrPermission, new: rekisteri.ErrUnauthenticated},
+		{name: "malformed", change: func(t *testing.T, name string) { writeSecret(t, name, "half") }, new: rekisteri.ErrUnauthenticated, log: "level=ERROR msg=\"the token file cannot be used"},
+		{name: "cut off", change: func(t *testing.T, name string) { writeSecret(t, name, tokenLine("new", "acme")[:40]) }, new: rekisteri.ErrUnauthenticated, log: "level=ERROR msg=\"the token file cannot be used"},
+		{name: "deleted", change: func(t *testing.T, name string) { os.Remove(name) }, new: rekisteri.ErrUnauthenticated, log: "level=ERROR msg=\"the token file cannot be used"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := new(logBuffer)
+				f, name := newTokenFile(t, tokenLine("old", "acme"), log)
+				for range 5 {
+					time.Sleep(time.Second)
+					if err := ask(f, "Bearer old", "acme"); err != nil {
+						t.Errorf("before the change: %v", err)
+					}
+				}
+				test.change(t, name)
+				for range 3 {
+					time.Sleep(time.Second)
+					for range 2 {
+						if old, now := ask(f, "Bearer old", "acme"), ask(f, "Bearer new", "acme"); !errors.Is(old, test.old) || !errors.Is(now, test.new) {
+							t.Errorf("after the change: old token %v, new token %v", old, now)
+						}
+					}
+				}
+				text := log.take()
+				if n := strings.Count(text, "\n"); test.log == "" && n > 0 || test.log != "" && (n != 1 || !strings.Contains(text, test.log)) {
+					t.Errorf("the log says\n%s", text)
+				}
+
+				writeSecret(t, name, tokenLine("newer", "acme"))
+				time.Sleep(time.Second)
+				if err := ask(f, "Bearer newer", "acme"); err != nil {
+					t.Errorf("after it is good again: %v", err)
+				}
+				test.change(t, name)
+				time.Sleep(time.Second)
+				ask(f, "Bearer newer", "acme")
+				if text := log.take(); !strings.Contains(text, test.log) {
+					t.Errorf("the log does not have it again: %s", text)
+				}
+			})
+		})
+	}
+}
+
+// An empty file at the start refuses everyone, with a warning.
+func TestTokenFileStartsEmpty(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := new(logBuffer)
+		f, name := newTokenFile(t, "# nobody yet\n", log)
+		if err := ask(f, "Bearer x", "acme"); !errors.Is(err, rekisteri.ErrUnauthenticated) {
+			t.Errorf("%v", err)
+		}
+		if text := log.take(); !strings.Contains(text, "level=WARN") || !strings.Contains(text, name) {
+			t.Errorf("the log says %s", text)
+		}
+		writeSecret(t, name, tokenLine("x", "acme"))
+		time.Sleep(time.Second)
+		if err := ask(f, "Bearer x", "acme"); err != nil {
+			t.Errorf("after a token was added: %v", err)
+		}
+	})
+}
+
+func TestTokenFileConcurrently(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, name := newTokenFile(t, tokenLine("a", "acme")+tokenLine("b", "acme"), new(logBuffer))
+		var group sync.WaitGroup
+		for i := range 20 {
+			group.Go(func() {
+				for range 50 {
+					time.Sleep(time.Duration(i) * 10 * time.Millisecond)
+					if err := ask(f, "Bearer b", "acme"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		time.Sleep(500 * time.Millisecond)
+		os.Rename(name, name+".away")
+		time.Sleep(2 * time.Second)
+		os.Rename(name+".away", name)
+		group.Wait()
+	})
+}
+
+// FuzzTokenFile reads a token file. A token is allowed if a line has its digest
+// and the namespace, and not otherwise.
+func FuzzTokenFile(f *testing.F) {
+	const token = "fuzz"
+	for _, text := range []string{tokenLine(token, "acme"), tokenLine(token, "*"), tokenLine(token, "other # acme"), "# " + tokenLine(token, "acme") + tokenLine("x", "*"), strings.ToUpper(tokenLine(token, "acme")), "", "\x00"} {
+		f.Add(text)
+	}
+	name := filepath.Join(f.TempDir(), "tokens")
+	digest := strings.Fields(tokenLine(token, ""))[0]
+	f.Fuzz(func(t *testing.T, text string) {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		tokens, err := rekisteri.NewTokenFile(name, silent)
+		if err != nil {
+			return
+		}
+		var want error = rekisteri.ErrUnauthenticated
+		for line := range strings.Lines(text) {
+			line, _, _ = strings.Cut(line, "#")
+			if fields := strings.Fields(line); len(fields) > 1 && strings.EqualFold(fields[0], digest) {
+				want = fs.ErrPermission
+				for _, namespace := range fields[1:] {
+					if namespace == "*" || strings.ToLower(namespace) == "acme" {
+						want = nil
+					}
+				}
+			}
+		}
+		if err := ask(tokens, "Bearer "+token, "acme"); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", text, err, want)
+		}
+		if err := ask(tokens, fmt.Sprintf("Bearer %s", digest), "acme"); err == nil {
+			t.Errorf("%q: the digest is allowed as a token", text)
+		}
+	})
 }

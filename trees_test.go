@@ -15,8 +15,10 @@ import (
 	"sync"
 	"testing"
 	"testing/fstest"
+	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 var acmeHello = rekisteri.Provider{Namespace: "acme", Type: "hello"}
@@ -24,17 +26,21 @@ var acmeHello = rekisteri.Provider{Namespace: "acme", Type: "hello"}
 // A tree is a file system's files by their paths.
 type tree map[string]string
 
-// newTree returns a tree with releases of acme/hello, and their key. The
-// signature is that of the sample's release in all of them: nothing but a
-// client verifies it.
+// testKey is the key that the releases of a tree are signed with.
+func testKey() *pgptest.Key { return pgptest.NewKey("releases@acme.example") }
+
+// newTree returns a tree with releases of acme/hello, and the key that they are
+// signed with.
 func newTree(t testing.TB, versions ...string) tree {
-	tr := tree{"acme/key.asc": sampleFile(t, "demo/demo.asc")}
+	tr := tree{"acme/key.asc": testKey().Armor()}
 	for _, version := range versions {
 		tr.addRelease(t, "acme/hello/"+version, version, "darwin_arm64", "linux_amd64")
 	}
 	return tr
 }
 
+// addRelease adds a release of acme/hello. The zips are those of another one:
+// nothing looks into them, but for the name of the binary.
 func (tr tree) addRelease(t testing.TB, dir, version string, platforms ...string) {
 	const prefix = "terraform-provider-hello_"
 	zip := sampleFile(t, "demo/hello/1.0.0/"+prefix+"1.0.0_linux_amd64.zip")
@@ -44,8 +50,11 @@ func (tr tree) addRelease(t testing.TB, dir, version string, platforms ...string
 		tr[dir+"/"+name] = zip
 		tr[sums] += fmt.Sprintf("%x  %s\n", sha256.Sum256([]byte(zip)), name)
 	}
-	tr[sums+".sig"] = sampleFile(t, "demo/hello/1.0.0/"+prefix+"1.0.0_SHA256SUMS.sig")
+	tr.sign(sums)
 }
+
+// sign signs a SHA256SUMS file.
+func (tr tree) sign(sums string) { tr[sums+".sig"] = testKey().Sign(tr[sums], time.Time{}) }
 
 func sampleFile(_ testing.TB, name string) string {
 	b, err := fs.ReadFile(sampleTree(), name)
@@ -127,6 +136,9 @@ func checkText(t testing.TB, b *rekisteri.FSBackend, opts *rekisteri.CheckOption
 }
 
 const (
+	sumsPath = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_SHA256SUMS"
+	zipPath  = "acme/hello/1.0.0/terraform-provider-hello_1.0.0_linux_amd64.zip"
+
 	dir200  = "acme/hello/2.0.0/"
 	sums200 = dir200 + "terraform-provider-hello_2.0.0_SHA256SUMS"
 	zip200  = dir200 + "terraform-provider-hello_2.0.0_linux_amd64.zip"

@@ -11,6 +11,29 @@ import (
 	"github.com/rekisteri/rekisteri/internal/secretfile"
 )
 
+func TestLines(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "secrets")
+	text := "# all of them\n\none\n  two\tfields # the CI's #1\r\n#\nthree#last"
+	if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	file, err := secretfile.Read(name)
+	if err != nil || file.Exposed {
+		t.Fatalf("%+v, %v", file, err)
+	}
+	var got []string
+	for line := range file.Lines() {
+		got = append(got, fmt.Sprintf("%d %q %q", line.Number, line.Fields, line.Comment))
+	}
+	want := []string{`3 ["one"] ""`, `4 ["two" "fields"] "the CI's #1"`, `6 ["three"] "last"`}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got  %s\nwant %s", got, want)
+	}
+	for range file.Lines() {
+		break
+	}
+}
+
 func TestRead(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -24,8 +47,8 @@ func TestRead(t *testing.T) {
 		{name: "empty", mode: 0o400},
 		{name: "readable by the group", text: "a", mode: 0o640, want: "1[a] ", exposed: true},
 		{name: "readable by all", text: "a", mode: 0o604, want: "1[a] ", exposed: true},
-		{name: "writable by the group", text: "a", mode: 0o620, err: "can be written by others"},
-		{name: "writable by all", text: "a", mode: 0o602, err: "can be written by others"},
+		{name: "writable by the group", text: "a", mode: 0o620, err: "can be written by users other than its owner"},
+		{name: "writable by all", text: "a", mode: 0o602, err: "can be written by users other than its owner"},
 		{name: "at the limit", text: "a\n#" + strings.Repeat(" ", 1<<20-3), mode: 0o600, want: "1[a] "},
 		{name: "too large", text: "a\n#" + strings.Repeat(" ", 1<<20-2), mode: 0o600, err: "is larger than 1048576 bytes"},
 	} {
@@ -54,8 +77,8 @@ func TestRead(t *testing.T) {
 				t.Errorf("Exposed = %t, want %t", file.Exposed, test.exposed)
 			}
 			got := ""
-			for n, fields := range file.Lines() {
-				got += fmt.Sprintf("%d%v ", n, fields)
+			for line := range file.Lines() {
+				got += fmt.Sprintf("%d%v ", line.Number, line.Fields)
 			}
 			if got != test.want {
 				t.Errorf("lines %q, want %q", got, test.want)

@@ -18,13 +18,13 @@ func readLinkKeys(name string, log *slog.Logger) ([][32]byte, error) {
 		log.Warn("the link keys can be read by other users, who can then sign links to any file: run chmod go-r on the file", "file", name)
 	}
 	var keys [][32]byte
-	for line, fields := range file.Lines() {
-		key, err := hex.DecodeString(fields[0])
-		if err != nil || len(key) != 32 || len(fields) > 1 {
-			return nil, fmt.Errorf("%s, line %d: a link key is 64 hexadecimal digits; make one with: openssl rand -hex 32", name, line)
+	for line := range file.Lines() {
+		key, err := hex.DecodeString(line.Fields[0])
+		if err != nil || len(key) != 32 || len(line.Fields) > 1 {
+			return nil, fmt.Errorf("%s, line %d: a link key is 64 hexadecimal digits; make one with: openssl rand -hex 32", name, line.Number)
 		}
 		if [32]byte(key) == [32]byte{} {
-			return nil, fmt.Errorf("%s, line %d: the key is all zeros; make one with: openssl rand -hex 32", name, line)
+			return nil, fmt.Errorf("%s, line %d: the key is all zeros; make one with: openssl rand -hex 32", name, line.Number)
 		}
 		keys = append(keys, [32]byte(key))
 	}
