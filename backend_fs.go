@@ -214,7 +214,7 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 				yield(Provider{}, err)
 				return
 			}
-			dir, err := b.tree.readIn(ctx, root, name)
+			dir, err := b.tree.namespace(name).dir.Get(ctx)
 			if err != nil {
 				if !yield(Provider{Namespace: name}, err) {
 					return

@@ -89,7 +89,7 @@ func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 	}
 	c.report(root.problems...)
 	for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
-		dir, err := c.tree.readIn(ctx, root, name)
+		dir, err := c.tree.namespace(name).dir.Get(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}

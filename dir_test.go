@@ -3,6 +3,7 @@ package rekisteri_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -177,6 +178,54 @@ func TestSwapAndRemove(t *testing.T) {
 		t.Fatalf("a download right after the swap: %v", err)
 	}
 	f.Close()
+}
+
+// What was read from one snapshot is read again from the next, even if its files
+// have the same sizes and times.
+func TestSnapshotOfTheSameTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		at := time.Now().Add(-time.Hour)
+		of := func(sum string) fs.FS {
+			tr := newTree(t, "1.0.0")
+			tr["acme/foo.json"] = strings.Replace(documentOf("1.0.0"), strings.Repeat("0", 64), strings.Repeat(sum, 64), 1)
+			lines := strings.SplitAfter(tr[sumsPath], "\n")
+			if sum == "2" {
+				tr[sumsPath] = lines[1] + lines[0]
+				tr.sign(sumsPath)
+			}
+			fsys := tr.mapFS()
+			for _, f := range fsys {
+				f.ModTime = at
+			}
+			return fsys
+		}
+		s := &snapshots{fsys: of("1"), id: "1"}
+		b := newBackend(t, s)
+		read := func() (text string) {
+			f, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(sumsPath))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer f.Close()
+			sums, _ := io.ReadAll(f)
+			rel, err := b.Release(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "foo"}, "1.0.0")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return fmt.Sprintf("%s %x", sums, rel.Packages[0].SHA256)
+		}
+		versionsOf(t, b)
+		before := read()
+		s.fsys, s.id = of("2"), "2"
+		for range 3 {
+			time.Sleep(time.Second)
+			read()
+			synctest.Wait()
+		}
+		if after := read(); after == before || !strings.HasSuffix(after, "2222") || after[:20] == before[:20] && strings.HasPrefix(after, before[:150]) {
+			t.Errorf("the new snapshot has %s", after)
+		}
+	})
 }
 
 // A SnapshotFS that fails is an outage.

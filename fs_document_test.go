@@ -2,6 +2,7 @@ package rekisteri_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 // TestReplaced replaces a document by another of the same size and time, as
@@ -184,4 +186,40 @@ func TestDroppedDocument(t *testing.T) {
 	if _, err := b.Release(ctx, acmeHello, "1.0.0"); err == nil || errors.Is(err, fs.ErrNotExist) || time.Since(begun) > 5*time.Second {
 		t.Errorf("after %v: %v", time.Since(begun), err)
 	}
+}
+
+// A version of a document that is not in memory has the keys that the document
+// has now, although the part of the document that describes it is the same.
+func TestEvictedDocumentWithOtherKeys(t *testing.T) {
+	doc := func(key string) string {
+		quoted, err := json.Marshal(key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Replace(strings.Replace(documentOf("1.0.0"), sampleKeys("")+",", "", 1), "]}]}", `]}],"signing_keys":{"gpg_public_keys":[{"ascii_armor":`+string(quoted)+`}]}}`, 1)
+	}
+	old, new := pgptest.NewKey("old@acme.example"), pgptest.NewKey("new@acme.example")
+	synctest.Test(t, func(t *testing.T) {
+		l := newLiveFS(tree{"acme/hello.json": doc(old.Armor()), "other/large.json": documentOf("1.0.0", "2.0.0", "3.0.0", "4.0.0", "5.0.0", "6.0.0")})
+		b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: quiet(t), CacheBytes: 8 << 10})
+		keyID := func() string {
+			versionsOf(t, b)
+			b.Versions(t.Context(), rekisteri.Provider{Namespace: "other", Type: "large"}) // evicts the other
+			rel, err := b.Release(t.Context(), acmeHello, "1.0.0")
+			if err != nil || len(rel.Packages[0].SigningKeys) != 1 {
+				t.Fatalf("%+v, %v", rel, err)
+			}
+			return rel.Packages[0].SigningKeys[0].KeyID
+		}
+		if got := keyID(); got != old.ID() {
+			t.Errorf("key %s, want %s", got, old.ID())
+		}
+		before := l.calls["acme/hello.json"]
+		l.edit(func(files fstest.MapFS) { files["acme/hello.json"] = file(doc(new.Armor())) })
+		time.Sleep(5 * time.Second)
+		rel, err := b.Release(t.Context(), acmeHello, "1.0.0")
+		if err != nil || rel.Packages[0].SigningKeys[0].KeyID != new.ID() {
+			t.Errorf("after the change: %+v, %v; %d opens", rel, err, l.calls["acme/hello.json"]-before)
+		}
+	})
 }

@@ -5,13 +5,18 @@ import (
 	"errors"
 	"io"
 	"io/fs"
+	"log/slog"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"github.com/rekisteri/rekisteri"
 )
 
 // A zip that is not the one that was read is served only if it has the sum of
@@ -23,11 +28,12 @@ func TestChangedZip(t *testing.T) {
 		edit   func(files fstest.MapFS)
 		look   bool // at the tree, before the download
 		served bool
+		logged string // a problem that the log has soon afterwards
 	}{
 		{name: "unchanged", edit: func(fstest.MapFS) {}, served: true},
 		{name: "touched", edit: func(files fstest.MapFS) { files[zipPath] = &fstest.MapFile{Data: files[zipPath].Data} }, served: true},
-		{name: "half", edit: func(files fstest.MapFS) { files[zipPath] = file("half") }},
-		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zipPath) }},
+		{name: "half", edit: func(files fstest.MapFS) { files[zipPath] = file("half") }, logged: "the zip is incomplete"},
+		{name: "gone", edit: func(files fstest.MapFS) { delete(files, zipPath) }, logged: "and it is missing"},
 		{name: "another zip", edit: func(files fstest.MapFS) { files[zipPath] = file(other) }},
 		{name: "another zip of the same size", edit: func(files fstest.MapFS) {
 			data := []byte(string(files[zipPath].Data))
@@ -44,7 +50,8 @@ func TestChangedZip(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr := newTree(t, "1.0.0")
 				l := newLiveFS(tr)
-				b := newBackend(t, l)
+				var log lockedBuffer
+				b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 				versionsOf(t, b)
 				l.edit(test.edit)
 				for range 3 {
@@ -71,6 +78,9 @@ func TestChangedZip(t *testing.T) {
 					if err != nil || string(text) != tr[zipPath] {
 						t.Errorf("after %v: %d bytes, %v", wait, len(text), err)
 					}
+				}
+				if !strings.Contains(log.String(), test.logged) {
+					t.Errorf("the log has no %q: %s", test.logged, log.String())
 				}
 			})
 		})
@@ -162,5 +172,33 @@ func TestOpenNames(t *testing.T) {
 		if _, err := b.Open(t.Context(), acmeHello, "1.0.0", name); !errors.Is(err, fs.ErrNotExist) {
 			t.Errorf("%q: %v", name, err)
 		}
+	}
+}
+
+// A pipe in the place of a zip is not opened: that would wait for its writer.
+func TestPipeInThePlaceOfAZip(t *testing.T) {
+	dir := t.TempDir()
+	newTree(t, "1.0.0").write(t, dir)
+	b := newBackend(t, rootFS(t, dir))
+	versionsOf(t, b)
+	at := filepath.Join(dir, filepath.FromSlash(zipPath))
+	if err := os.Remove(at); err != nil {
+		t.Fatal(err)
+	}
+	if err := makePipe(at); err != nil {
+		t.Skip(err)
+	}
+	done := make(chan error)
+	go func() {
+		_, err := b.Open(t.Context(), acmeHello, "1.0.0", path.Base(zipPath))
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("it hangs")
 	}
 }

@@ -260,26 +260,22 @@ func TestOneVersionIsTheSameAsInTheWhole(t *testing.T) {
 func TestHungNamespaceIsAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := make(tree)
-		for i := range 100 {
+		for i := range 300 {
 			tr[fmt.Sprintf("bad/p%d.json", i)] = documentOf("1.0.0")
+		}
+		for i := range 100 {
 			tr[fmt.Sprintf("good/p%d.json", i)] = documentOf("1.0.0")
 		}
 		l := newLiveFS(tr)
-		b := newBackend(t, l)
-		for p, err := range b.Providers(t.Context()) {
-			if err != nil {
-				t.Fatal(p, err)
-			}
-		}
 		hang := make(chan struct{})
 		hung := hookedFS{l, func(name string) {
 			if strings.HasPrefix(name, "bad/") {
 				<-hang
 			}
 		}}
-		b = newBackend(t, hung)
+		b := newBackend(t, hung)
 		var group sync.WaitGroup
-		for i := range 100 {
+		for i := range 300 {
 			group.Go(func() {
 				_, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "bad", Type: fmt.Sprint("p", i)})
 				if !errors.Is(err, context.DeadlineExceeded) {

@@ -276,7 +276,7 @@ func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, type
 	if _, ok := root.namespaces[p.Namespace]; !ok {
 		return nil, typeNames{}, t.absent(ctx, root, p)
 	}
-	dir, err := t.readIn(ctx, root, p.Namespace)
+	dir, err := t.namespace(p.Namespace).dir.Get(ctx)
 	if err != nil {
 		return nil, typeNames{}, err
 	}
@@ -289,17 +289,6 @@ func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, type
 	}
 	t.inhabited.Store(true)
 	return dir, names, nil
-}
-
-// readIn returns what a namespace holds in the snapshot of root, or in a newer
-// one.
-func (t *treeNames) readIn(ctx context.Context, root *rootDir, name string) (*namespaceDir, error) {
-	ns := t.namespace(name)
-	dir, err := ns.dir.Get(ctx)
-	if err == nil && dir.id != root.id {
-		dir, err = ns.dir.Reload(ctx)
-	}
-	return dir, err
 }
 
 // absent returns why a provider is not found: because it does not exist in a
@@ -317,7 +306,7 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider) error
 	}
 	empty := true
 	for name := range root.namespaces {
-		dir, err := t.readIn(ctx, root, name)
+		dir, err := t.namespace(name).dir.Get(ctx)
 		switch {
 		case err != nil:
 			empty = false // what is in it is not known

@@ -360,6 +360,9 @@ func TestOutageInTheMiddle(t *testing.T) {
 				b := rekisteri.NewFSBackend(v, &rekisteri.FSOptions{Logger: silent})
 				versionsOf(t, b)
 				time.Sleep(1500 * time.Millisecond)
+				// Somebody asks for what does not exist, which shows that the tree is
+				// there.
+				b.Versions(t.Context(), rekisteri.Provider{Namespace: "nobody", Type: "x"})
 				v.listed = func(name string) {
 					if name == at {
 						v.swap(fstest.MapFS{})
