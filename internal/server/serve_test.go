@@ -84,7 +84,7 @@ func TestServeLog(t *testing.T) {
 		{name: "an empty tree", tree: fstest.MapFS{}, args: []string{"-sample"}, log: []string{`providers=0`, "level=WARN", "there is no provider"}, warnings: 1},
 		{name: "an unreadable tree", tree: unreadableFS{}, args: []string{"-sample"}, log: []string{listening, `serving="a tree"` + "\n", "level=ERROR", "cannot list the providers", "stale handle"}, warnings: 1},
 		{name: "tokens", args: []string{"-tokens", tokens, "-link-key", linkKey}, log: []string{listening}},
-		{name: "tokens without a link key", args: []string{"-tokens", tokens}, log: []string{"level=WARN", "signed with a key of this process", listening}, warnings: 1},
+		{name: "tokens without a link key", args: []string{"-tokens", tokens}, log: []string{"level=WARN", "signed with a random key", listening}, warnings: 1},
 		{name: "a link key without tokens", args: []string{"-link-key", linkKey}, log: []string{"level=WARN", "-link-key is set without -tokens, so /v1/ is public", listening}, warnings: 1},
 		{name: "a prefix", args: []string{"-prefix", "/tf/"}, log: []string{listening, "/tf serving"}},
 	} {
