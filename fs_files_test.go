@@ -107,11 +107,13 @@ func TestTouchedZipIsHashedOnce(t *testing.T) {
 				reads.Range(func(any, any) bool { n++; return true })
 				return n
 			}
+			l.mu.Lock() // a look may run in the background
 			l.onRead = func(name string, n int) {
 				if name == zipPath && n > 100 {
 					reads.Store(new(int), true)
 				}
 			}
+			l.mu.Unlock()
 			var group sync.WaitGroup
 			for range 20 {
 				group.Go(func() {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -30,5 +31,68 @@ func TestLines(t *testing.T) {
 	}
 	for range file.Lines() {
 		break
+	}
+}
+
+func TestRead(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		text    string
+		mode    os.FileMode
+		want    string // the lines and their fields
+		exposed bool
+		err     string
+	}{
+		{name: "lines", text: "a b\n\n# comment\n  c\t# d\ne", mode: 0o600, want: "1[a b] 4[c] 5[e] "},
+		{name: "empty", mode: 0o400},
+		{name: "readable by the group", text: "a", mode: 0o640, want: "1[a] ", exposed: true},
+		{name: "readable by all", text: "a", mode: 0o604, want: "1[a] ", exposed: true},
+		{name: "writable by the group", text: "a", mode: 0o620, err: "can be written by users other than its owner"},
+		{name: "writable by all", text: "a", mode: 0o602, err: "can be written by users other than its owner"},
+		{name: "at the limit", text: "a\n#" + strings.Repeat(" ", 1<<20-3), mode: 0o600, want: "1[a] "},
+		{name: "too large", text: "a\n#" + strings.Repeat(" ", 1<<20-2), mode: 0o600, err: "is larger than 1048576 bytes"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if runtime.GOOS == "windows" && test.mode != 0o600 {
+				t.Skip("permissions are not checked on Windows")
+			}
+			name := filepath.Join(t.TempDir(), "secrets")
+			if err := os.WriteFile(name, []byte(test.text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Chmod(name, test.mode); err != nil {
+				t.Fatal(err)
+			}
+			file, err := secretfile.Read(name)
+			if test.err != "" {
+				if err == nil || !strings.Contains(err.Error(), test.err) {
+					t.Fatalf("error %v, want %q", err, test.err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			if file.Exposed != test.exposed {
+				t.Errorf("Exposed = %t, want %t", file.Exposed, test.exposed)
+			}
+			got := ""
+			for line := range file.Lines() {
+				got += fmt.Sprintf("%d%v ", line.Number, line.Fields)
+			}
+			if got != test.want {
+				t.Errorf("lines %q, want %q", got, test.want)
+			}
+		})
+	}
+}
+
+func TestReadNoFile(t *testing.T) {
+	dir := t.TempDir()
+	if _, err := secretfile.Read(dir); err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+		t.Errorf("a directory: %v", err)
+	}
+	if _, err := secretfile.Read(filepath.Join(dir, "missing")); !os.IsNotExist(err) {
+		t.Errorf("a missing file: %v", err)
 	}
 }

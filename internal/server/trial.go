@@ -1,7 +1,6 @@
-package main
+package server
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"net"
@@ -11,17 +10,13 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-// trialHost is the made-up host that the printed trial gives the registry. A
-// name without a port can stand in a TF_TOKEN_ variable, too.
+// trialHost is the made-up host name of the registry in the printed commands. A
+// name without a port fits into a TF_TOKEN_ variable too.
 const trialHost = "rekisteri.test"
 
-// printTrial writes shell commands that install a provider from the registry
-// at url, in a fresh folder.
-func printTrial(ctx context.Context, w io.Writer, backend *rekisteri.FSBackend, url string) {
-	p, ok := firstProvider(ctx, backend)
-	if !ok {
-		return
-	}
+// printTrial writes shell commands that install a provider, in a new directory,
+// from the registry whose providers.v1 service is at url.
+func printTrial(w io.Writer, p rekisteri.Provider, url string) {
 	fmt.Fprintf(w, `
 Paste this into a shell to install %[1]v from here:
 
@@ -38,20 +33,12 @@ terraform {
   }
 }
 EOF
-TF_CLI_CONFIG_FILE="$PWD/terraform.rc" "$(command -v terraform || command -v tofu)" init
+if client=$(command -v terraform || command -v tofu)
+then TF_CLI_CONFIG_FILE="$PWD/terraform.rc" "$client" init
+else echo 'Neither terraform nor tofu is on the PATH: install one of them, then paste this again.' >&2
+fi
 
 `, p, trialHost, url, localName(p.Type))
-}
-
-// firstProvider returns a provider of the tree. In the sample that is the one
-// whose files are here.
-func firstProvider(ctx context.Context, backend *rekisteri.FSBackend) (rekisteri.Provider, bool) {
-	for p, err := range backend.Providers(ctx) {
-		if err == nil {
-			return p, true
-		}
-	}
-	return rekisteri.Provider{}, false
 }
 
 // localName returns a provider's local name in a module, which must begin with
@@ -72,8 +59,8 @@ func dialable(addr net.Addr) string {
 	return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 }
 
-// isTerminal reports whether w is a terminal, as nearly as the standard
-// library can tell.
+// isTerminal reports whether w is a terminal, as far as the standard library
+// can tell.
 func isTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {

@@ -1,0 +1,102 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+// healthPath is where the health is, at the root of the host whatever the
+// prefix.
+const healthPath = "/healthz"
+
+// relookEvery is how often a tree that could not be read is read again without
+// a request for it.
+const relookEvery = 5 * time.Second
+
+// A health tells how the command is. It reports what the last requests have
+// found, and reads nothing itself: it answers at once even if the disk hangs.
+type health struct {
+	stopping context.Context // done when the command shuts down
+	backend  *rekisteri.FSBackend
+	observe  func(*http.Request, rekisteri.Event) // nil: nobody observes
+}
+
+// healthJSON has no path and no cause, since everyone may ask. Those are in the
+// log.
+type healthJSON struct {
+	Status     string    `json:"status"`                // "ok", "tree unreadable" or "shutting down"
+	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first request
+	AgeSeconds *int64    `json:"age_seconds,omitempty"` // how long ago that was; the tree is not read without requests
+	Problems   int       `json:"problems"`              // in the providers in memory
+}
+
+// ServeHTTP answers with 200, or with 503 if requests should go elsewhere.
+func (h *health) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	started := time.Now()
+	e := rekisteri.Event{Route: routeHealth}
+	body := []byte(`{"errors":["Method Not Allowed"]}`)
+	if req.Method == http.MethodGet || req.Method == http.MethodHead {
+		e.Status, body, e.Err = h.report()
+	} else {
+		e.Status, e.Err = http.StatusMethodNotAllowed, errors.New("the method is neither GET nor HEAD")
+		w.Header().Set("Allow", "GET, HEAD")
+	}
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(e.Status)
+	if req.Method != http.MethodHead {
+		n, _ := w.Write(body)
+		e.Bytes = int64(n)
+	}
+	if h.observe != nil {
+		e.Duration = time.Since(started)
+		h.observe(req, e)
+	}
+}
+
+// report returns the health as a status and a document. The error is the cause
+// of a bad status.
+func (h *health) report() (status int, body []byte, err error) {
+	tree := h.backend.Health()
+	doc := healthJSON{Status: "ok", Looked: tree.Looked.UTC(), Problems: tree.Problems}
+	if !tree.Looked.IsZero() {
+		age := int64(time.Since(tree.Looked).Seconds())
+		doc.AgeSeconds = &age
+	}
+	status = http.StatusOK
+	switch {
+	case h.stopping.Err() != nil:
+		doc.Status = "shutting down"
+		status, err = http.StatusServiceUnavailable, errors.New(doc.Status)
+	case tree.Err != nil:
+		doc.Status = "tree unreadable"
+		status, err = http.StatusServiceUnavailable, tree.Err
+	}
+	body, encodeErr := json.Marshal(doc)
+	return status, append(body, '\n'), errors.Join(err, encodeErr)
+}
+
+// relook has the backend read a tree that could not be read, until the command
+// shuts down. Otherwise a load balancer that sends requests to healthy servers
+// only would never see it recover.
+func (h *health) relook() {
+	tick := time.NewTicker(relookEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-h.stopping.Done():
+			return
+		case <-tick.C:
+		}
+		if h.backend.Health().Err != nil {
+			// There need be no such provider: to tell, the backend has to read
+			// the tree.
+			h.backend.Versions(h.stopping, rekisteri.Provider{Namespace: "healthz", Type: "healthz"})
+		}
+	}
+}

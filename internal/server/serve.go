@@ -1,0 +1,242 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"path"
+	"strings"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+// Serve returns the command that serves a tree.
+func Serve(src Source) Command {
+	return Command{
+		Name:    "serve",
+		Summary: "serve the registry",
+		Setup: func(flags *flag.FlagSet) Run {
+			s := &serving{src: src, linkTTL: duration{time.Hour}, grace: duration{30 * time.Second}}
+			src.Flags(flags)
+			flags.StringVar(&s.addr, "addr", "127.0.0.1:5000", "listen on this `address`")
+			flags.StringVar(&s.prefix, "prefix", "", "serve the registry below this `path`, such as /tf; discovery and /healthz stay at the root")
+			flags.StringVar(&s.externalURL, "external-url", "", "the absolute `URL` of the registry, for tools that do not resolve relative URLs; Terraform and OpenTofu do")
+			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again when it changes")
+			flags.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of the TLS certificate")
+			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read what; each line is the SHA-256 of a token and its namespaces, or * for all")
+			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
+			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
+			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes a little more than twice as much")
+			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
+			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
+			flags.Var(&s.drain, "drain", "`duration` to go on answering after SIGTERM while /healthz fails, so that a load balancer notices")
+			flags.Var(&s.grace, "grace", "`duration` that running downloads may take to end after that")
+			return s.run
+		},
+	}
+}
+
+// A serving is the serve command.
+type serving struct {
+	src Source
+
+	addr, prefix, externalURL, tlsCert, tlsKey string
+
+	tokens, linkKey string
+	linkTTL         duration
+
+	cacheMiB         int
+	debug, accessLog bool
+	drain, grace     duration
+}
+
+// run serves until ctx is done. It logs to stderr; stdout gets what a newcomer
+// may paste into a shell.
+func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
+	if err := s.validate(); err != nil {
+		return err
+	}
+	memory := limitMemory(s.cacheMiB)
+	level := slog.LevelInfo
+	if s.debug {
+		level = slog.LevelDebug
+	}
+	log := slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level}))
+
+	cacheBytes, pageBytes := cacheSizes(s.cacheMiB)
+	tree, err := s.src.Open(ctx, &rekisteri.FSOptions{Logger: log, CacheBytes: cacheBytes})
+	if err != nil {
+		return err
+	}
+	if tree.Sample && s.tokens != "" {
+		return usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
+	}
+	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
+	if err := s.protect(opts); err != nil {
+		return err
+	}
+	if s.accessLog {
+		opts.Observe = accessLog{log}.observe
+	}
+	var tlsConfig *tls.Config
+	if s.tlsCert != "" {
+		cert, err := newCertificate(ctx, s.tlsCert, s.tlsKey, log)
+		if err != nil {
+			return err
+		}
+		tlsConfig = &tls.Config{GetCertificate: cert.get}
+	}
+
+	ln, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return fmt.Errorf("%w; set -addr to another address", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends what runs beside the server
+	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
+	go h.relook()
+	srv := &server{
+		handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, connState: memory.track,
+		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- srv.serve(ctx, ln) }()
+	s.announce(ctx, log, stdout, tree, ln.Addr())
+	return <-ended
+}
+
+// validate returns an error if the flags contradict each other, and cleans the
+// prefix.
+func (s *serving) validate() error {
+	switch {
+	case (s.tlsCert == "") != (s.tlsKey == ""):
+		return usagef("-tls-cert and -tls-key go together: set both or none")
+	case s.linkTTL.Duration == 0:
+		return usagef("-link-ttl is zero: set a duration, such as 1h")
+	case s.cacheMiB < 1:
+		return usagef("-cache-mib is %d: set it to 1 or more", s.cacheMiB)
+	case s.prefix != "" && !strings.HasPrefix(s.prefix, "/"):
+		return usagef("-prefix %s does not begin with a slash", s.prefix)
+	}
+	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // as in the discovery document
+	if s.externalURL != "" {
+		u, err := url.Parse(s.externalURL)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
+			return usagef("-external-url %s is not an absolute http or https URL", s.externalURL)
+		}
+	}
+	return nil
+}
+
+// protect sets the options that make the registry private.
+func (s *serving) protect(opts *rekisteri.Options) error {
+	if s.tokens != "" {
+		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
+		if err != nil {
+			return err
+		}
+		opts.Authorize = tokens.Authorize
+	}
+	if s.linkKey != "" {
+		keys, err := readLinkKeys(s.linkKey, opts.Logger)
+		if err != nil {
+			return err
+		}
+		opts.LinkKeys = keys
+		if s.tokens == "" {
+			opts.Logger.Warn("-link-key is set without -tokens, so /v1/ is public, and everyone can get signed links there: set -tokens, or protect /v1/ in the proxy in front")
+		}
+	}
+	return nil
+}
+
+// announce logs what is served where, and prints how to try it if that is
+// likely to be what the operator wants.
+func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
+	scheme := "http"
+	if s.tlsCert != "" {
+		scheme = "https"
+	}
+	first, n, err := listProviders(ctx, tree.Backend)
+	attrs := []any{"url", scheme + "://" + addr.String() + s.prefix, "serving", tree.Name}
+	if err == nil || n > 0 {
+		attrs = append(attrs, "providers", n)
+	}
+	log.Info("listening", attrs...)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		log.Error("cannot list the providers, so requests for those that cannot be read fail: mount the volume, and make it readable", "error", err)
+	case n == 0:
+		log.Warn("there is no provider, so clients cannot install any: mount the volume, or add a provider")
+	}
+	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || isTerminal(stdout)) {
+		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
+	}
+}
+
+// listTimeout bounds the time that the first log line waits for the number of
+// providers.
+const listTimeout = 2 * time.Second
+
+// listProviders returns the first provider of a tree and the number of them.
+// The error may be about a part of the tree.
+func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
+	type result struct {
+		first rekisteri.Provider
+		n     int
+		err   error
+	}
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	listed := make(chan result, 1)
+	go func() {
+		var r result
+		for p, err := range b.Providers(ctx) {
+			switch {
+			case err != nil:
+				r.err = errors.Join(r.err, err)
+			case r.n == 0:
+				r.first = p
+				fallthrough
+			default:
+				r.n++
+			}
+		}
+		listed <- r
+	}()
+	select {
+	case r := <-listed:
+		return r.first, r.n, r.err
+	case <-ctx.Done():
+		return first, 0, ctx.Err()
+	}
+}
+
+// mount returns a handler that serves the registry below prefix, and the
+// discovery document and the health at the root.
+func mount(reg *rekisteri.Registry, prefix string, health http.Handler) http.Handler {
+	below, root := http.Handler(reg), http.Handler(reg)
+	if prefix != "" {
+		below, root = http.StripPrefix(prefix, reg), reg.Discovery(prefix)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		// A ServeMux would redirect unclean paths.
+		switch {
+		case req.URL.Path == healthPath:
+			health.ServeHTTP(w, req)
+		case strings.HasPrefix(req.URL.Path, prefix+"/"):
+			below.ServeHTTP(w, req)
+		default:
+			root.ServeHTTP(w, req)
+		}
+	})
+}
