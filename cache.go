@@ -36,16 +36,23 @@ func newRepresentation(body []byte, etag string) representation {
 	return representation{body, headerValue{etag}, headerValue{strconv.Itoa(len(body))}}
 }
 
-// encodePage encodes a document.
-func encodePage(document any) (*page, error) {
+// encode returns a value as JSON, with a line end.
+func encode(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
 	enc.SetEscapeHTML(false) // URLs stay readable
-	if err := enc.Encode(document); err != nil {
+	err := enc.Encode(v)
+	return buf.Bytes(), err
+}
+
+// encodePage encodes a document.
+func encodePage(document any) (*page, error) {
+	body, err := encode(document)
+	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(buf.Bytes())
-	return &page{plain: newRepresentation(buf.Bytes(), `"`+hex.EncodeToString(sum[:16])+`"`)}, nil
+	sum := sha256.Sum256(body)
+	return &page{plain: newRepresentation(body, `"`+hex.EncodeToString(sum[:16])+`"`)}, nil
 }
 
 func (p *page) size() int64 {

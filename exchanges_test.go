@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"maps"
 	"net/http"
@@ -16,14 +17,17 @@ import (
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 var update = flag.Bool("update", false, "rewrite the answers in testdata/exchanges")
 
 // TestExchanges replays the exchanges in testdata/exchanges. Lines with ">" are
-// sent, lines with "<" are the answer.
+// sent, lines with "<" are the answer. "> @name" sends the file of that name, see
+// exchangeBodies.
 func TestExchanges(t *testing.T) {
 	files, err := filepath.Glob("testdata/exchanges/*.http")
 	if err != nil || len(files) == 0 {
@@ -36,9 +40,12 @@ func TestExchanges(t *testing.T) {
 				t.Fatal(err)
 			}
 			var got string
-			synctest.Test(t, func(t *testing.T) { // links have the same time at each run
-				got = replay(t, exchangeHandler(t, filepath.Base(file)), string(want))
-			})
+			run := func(t *testing.T) { got = replay(t, exchangeHandler(t, filepath.Base(file)), string(want)) }
+			if filepath.Base(file) == "publish.http" { // signatures are of our time
+				run(t)
+			} else {
+				synctest.Test(t, run) // links have the same time at each run
+			}
 			if *update {
 				if err := os.WriteFile(file, []byte(got), 0o666); err != nil {
 					t.Fatal(err)
@@ -80,13 +87,34 @@ func exchangeHandler(t *testing.T, file string) http.Handler {
 		return newRegistry(t, &fake{err: context.DeadlineExceeded})
 	case "odd.http":
 		return newRegistry(t, oddBackend())
+	case "publish.http":
+		expired := pgptest.NewKey("expired")
+		expired.Expires = expired.Created.AddDate(1, 0, 0)
+		tr := keyTree()
+		tr["acme/expired.asc"] = expired.Armor()
+		return newPublishing(t, tr).reg
 	}
 	return newRegistry(t, backend)
+}
+
+// exchangeBodies returns the bodies that exchanges send: the files of a release,
+// and bad ones.
+func exchangeBodies(t *testing.T) map[string]string {
+	bodies := releaseOf(t, "1.0.0", "first")
+	expired := pgptest.NewKey("expired")
+	bodies["unknown.sig"] = pgptest.NewKey("unknown").Sign(bodies[upSums], time.Time{})
+	bodies["expired.sig"] = expired.Sign(bodies[upSums], time.Time{})
+	bodies["other.sig"] = testKey().Sign("something else", time.Time{})
+	bodies["again.sig"] = testKey().Sign(bodies[upSums], time.Date(2025, 1, 1, 0, 0, 0, 0, time.UTC))
+	bodies["other.zip"] = zipOf(t, "terraform-provider-hello_v1.0.0", "another build")
+	bodies["half.zip"] = bodies[upZip][:100]
+	return bodies
 }
 
 // replay returns the exchanges in text with the answers of h.
 func replay(t *testing.T, h http.Handler, text string) string {
 	var out, request strings.Builder
+	content, bodies := "", exchangeBodies(t)
 	flush := func() {
 		if request.Len() == 0 {
 			return
@@ -96,6 +124,10 @@ func replay(t *testing.T, h http.Handler, text string) string {
 			t.Fatalf("%v in the request\n%s", err, request.String())
 		}
 		request.Reset()
+		if content != "" {
+			req.Body, req.ContentLength = io.NopCloser(strings.NewReader(bodies[content])), int64(len(bodies[content]))
+			content = ""
+		}
 		rec := httptest.NewRecorder()
 		h.ServeHTTP(rec, req)
 		resp := rec.Result()
@@ -109,6 +141,8 @@ func replay(t *testing.T, h http.Handler, text string) string {
 	}
 	for line := range strings.Lines(text) {
 		switch {
+		case strings.HasPrefix(line, "> @"):
+			content = strings.TrimSpace(line[3:])
 		case strings.HasPrefix(line, "> "):
 			request.WriteString(strings.TrimSpace(line[2:]))
 			if !strings.Contains(request.String(), "\r\n") {

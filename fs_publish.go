@@ -1,11 +1,9 @@
 package rekisteri
 
 import (
-	"archive/zip"
 	"cmp"
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +14,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
@@ -55,14 +52,6 @@ type fsPublisher struct {
 	mu      sync.Mutex
 	pending map[string]*time.Timer // of staged releases, by their directories
 	swept   map[string]time.Time   // when a namespace was last swept
-}
-
-// An upload is a release that files are uploaded of.
-type upload struct {
-	Provider
-	version string
-	dir     string
-	keys    *ring
 }
 
 // Publish implements [Publisher].
@@ -130,90 +119,6 @@ func (u *fsPublisher) signingRing(ctx context.Context, p Provider) (*ring, error
 	return ring, nil
 }
 
-// checkFile returns nil if a file can belong to a release, as far as the file
-// alone tells. It is called before the file is staged.
-func (up *upload) checkFile(name string, f StagedFile) error {
-	size, _ := f.Written()
-	if release.IsZip(name) {
-		return up.checkZip(name, f, size)
-	}
-	content := make([]byte, size)
-	if _, err := f.ReadAt(content, 0); err != nil && err != io.EOF {
-		return err
-	}
-	switch name {
-	case release.SumsName(up.Type, up.version):
-		_, err := up.parseSums(string(content))
-		return err
-	case release.SignatureName(up.Type, up.version):
-		return up.checkSignature(content)
-	}
-	_, err := release.ParseManifest(string(content))
-	if err != nil {
-		return &UploadError{Detail: "the manifest is refused: " + err.Error()}
-	}
-	return nil
-}
-
-func (up *upload) checkZip(name string, f io.ReaderAt, size int64) error {
-	z, err := zip.NewReader(f, size)
-	if err != nil {
-		return &UploadError{Detail: name + " is not a whole zip: " + err.Error()}
-	}
-	if !slices.ContainsFunc(z.File, func(f *zip.File) bool { return release.IsBinary(f.Name, up.Type) }) {
-		return &UploadError{Detail: fmt.Sprintf("%s does not have a file terraform-provider-%s at its root, where clients look for it: set binary: '{{ .ProjectName }}_v{{ .Version }}' in .goreleaser.yaml", name, up.Type)}
-	}
-	return nil
-}
-
-// parseSums reads a SHA256SUMS file, which must name the release's own files.
-func (up *upload) parseSums(text string) (*release.Sums, error) {
-	name := release.SumsName(up.Type, up.version)
-	sums, err := release.ParseSums(text)
-	if err != nil {
-		return nil, &UploadError{Detail: "clients cannot read " + name + ": " + err.Error()}
-	}
-	zips := 0
-	for _, sum := range sums.Files {
-		if release.IsZip(sum.Name) {
-			zips++
-			if err := checkUploadName(up.Provider, up.version, sum.Name); err != nil {
-				return nil, &UploadError{Detail: fmt.Sprintf("%s names %s, which is not a file of %v %s", name, sum.Name, up.Provider, up.version)}
-			}
-		}
-	}
-	if zips == 0 {
-		return nil, &UploadError{Detail: name + " names no zip"}
-	}
-	return sums, nil
-}
-
-// checkSignature returns nil if a signature is by a key that clients accept.
-// Whether it fits SHA256SUMS is for later.
-func (up *upload) checkSignature(signature []byte) error {
-	signed, err := openpgp.ReadSignatures(signature)
-	if errors.Is(err, openpgp.ErrArmored) {
-		return &UploadError{Detail: "the signature is armored, and clients read only binary ones: sign with gpg --detach-sign, without --armor"}
-	}
-	if err != nil {
-		return &UploadError{Detail: "clients cannot read the signature: " + err.Error()}
-	}
-	faults, _ := up.keys.Judge(signed, time.Now())
-	for _, f := range faults {
-		switch f.Kind {
-		case openpgp.UnknownKey:
-			return &UploadError{Detail: fmt.Sprintf("the registry does not know the signing key %s: its operator must add the public key to the tree first, as %s/<name>.asc (gpg --armor --export %s)", f.KeyID, up.Namespace, f.KeyID)}
-		case openpgp.RevokedKey:
-			return &UploadError{Detail: "the signing key " + f.KeyID + " is revoked, and clients refuse what it signs: sign with another key"}
-		case openpgp.ExpiredKey, openpgp.ExpiredSubkey:
-			return &UploadError{Detail: "the signing key " + f.KeyID + " expired on " + f.When.Format(time.DateOnly) + ": extend it (gpg --quick-set-expire), and have the registry's operator replace it in the tree"}
-		case openpgp.ExpiredSignature:
-			return &UploadError{Detail: "the signature expired on " + f.When.Format(time.DateOnly) + ": sign without an expiry"}
-		}
-	}
-	return nil
-}
-
 // alreadyPublished returns a receipt, or an error, if the version is published.
 // It reads content to its end then.
 func (u *fsPublisher) alreadyPublished(ctx context.Context, up upload, name string, content io.Reader) (*Receipt, error) {
@@ -244,7 +149,7 @@ func (u *fsPublisher) alreadyPublished(ctx context.Context, up upload, name stri
 
 // conflict is the error for a file that would change a published release.
 func conflict(up upload, name string) error {
-	return &UploadError{Detail: fmt.Sprintf("%v %s is published already, with another %s: a published version never changes; release a new version", up.Provider, up.version, name), Err: fs.ErrExist}
+	return &UploadError{Detail: fmt.Sprintf("%v %s is published already, and this %s is not the one in it: a published version never changes; release a new version", up.Provider, up.version, name), Err: fs.ErrExist}
 }
 
 // same reports whether a published release has a file, or, for the signature,
@@ -335,7 +240,7 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	if own != nil && !slices.ContainsFunc(all, func(s Staged) bool { return s.Path == own.Path }) {
 		return nil, errStageGone
 	}
-	files, missing, err := u.judge(up, all)
+	files, missing, err := up.judge(u.store, all)
 	if err != nil {
 		return nil, err
 	}
@@ -410,126 +315,6 @@ func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*R
 		return &Receipt{State: StateUnchanged}, nil
 	}
 	return nil, conflict(up, own.Name)
-}
-
-// judge returns the files of a complete release among what is staged, or what
-// the release that is being uploaded still lacks. An error says that the files
-// of that release contradict each other.
-func (u *fsPublisher) judge(up upload, all []Staged) (files []Staged, missing []string, err error) {
-	sumsName, signatureName := release.SumsName(up.Type, up.version), release.SignatureName(up.Type, up.version)
-	staged := make(map[string]Staged)  // by name and digest
-	current := make(map[string]Staged) // by name
-	for _, s := range all {
-		staged[s.Name+" "+hex.EncodeToString(s.SHA256[:])] = s
-		if before, ok := current[s.Name]; ok && before.SHA256 != s.SHA256 {
-			// Another run of the release tool, of a build with other files: what
-			// came before does not belong to it.
-			clear(current)
-		}
-		current[s.Name] = s
-	}
-	for _, s := range slices.Backward(all) {
-		if s.Name != sumsName {
-			continue
-		}
-		files, lacks, err := u.choose(up, s, all, staged)
-		if err != nil {
-			return nil, nil, err
-		}
-		if len(lacks) == 0 {
-			return files, nil, nil
-		}
-		if current[sumsName].Path == s.Path {
-			missing = lacks
-		}
-	}
-	if missing == nil {
-		for _, name := range []string{sumsName, signatureName} {
-			if _, ok := current[name]; !ok {
-				missing = append(missing, name)
-			}
-		}
-		return nil, missing, nil
-	}
-	return nil, missing, u.contradiction(up, current)
-}
-
-// choose returns the files of the release that a staged SHA256SUMS describes, as
-// Commit takes them, and the names of those that are not staged.
-func (u *fsPublisher) choose(up upload, s Staged, all []Staged, staged map[string]Staged) (files []Staged, lacks []string, err error) {
-	text, err := fs.ReadFile(u.store, s.Path)
-	if err != nil {
-		return nil, nil, err
-	}
-	sums, err := up.parseSums(string(text))
-	if err != nil {
-		return nil, nil, err
-	}
-	files = []Staged{s}
-	for _, sum := range sums.Files {
-		if !release.IsZip(sum.Name) && sum.Name != release.ManifestName(up.Type, up.version) {
-			continue // clients do not need it
-		}
-		f, ok := staged[sum.Name+" "+hex.EncodeToString(sum.SHA256[:])]
-		if !ok {
-			lacks = append(lacks, sum.Name)
-			continue
-		}
-		files = append(files, f)
-	}
-	for _, f := range slices.Backward(all) {
-		if f.Name != release.SignatureName(up.Type, up.version) {
-			continue
-		}
-		signature, err := fs.ReadFile(u.store, f.Path)
-		if err != nil {
-			return nil, nil, err
-		}
-		if _, err := up.keys.Verify(text, signature, time.Now()); err == nil {
-			return append(files, f), lacks, nil
-		}
-	}
-	return nil, append(lacks, release.SignatureName(up.Type, up.version)), nil
-}
-
-// contradiction returns an error if the files of one upload cannot be completed
-// any more: every file is there, and one has another sum, or the signature does
-// not verify.
-func (u *fsPublisher) contradiction(up upload, current map[string]Staged) error {
-	text, err := fs.ReadFile(u.store, current[release.SumsName(up.Type, up.version)].Path)
-	if err != nil {
-		return err
-	}
-	sums, err := up.parseSums(string(text))
-	if err != nil {
-		return err
-	}
-	if f, ok := current[release.SignatureName(up.Type, up.version)]; ok {
-		signature, err := fs.ReadFile(u.store, f.Path)
-		if err != nil {
-			return err
-		}
-		if _, err := up.keys.Verify(text, signature, time.Now()); err != nil {
-			return &UploadError{Detail: err.Error()}
-		}
-	}
-	var wrong []string
-	for _, sum := range sums.Files {
-		if !release.IsZip(sum.Name) && sum.Name != release.ManifestName(up.Type, up.version) {
-			continue
-		}
-		f, ok := current[sum.Name]
-		if !ok {
-			return nil
-		}
-		if f.SHA256 != sum.SHA256 {
-			wrong = append(wrong, sum.Name)
-		}
-	}
-	if len(wrong) > 0 {
-		return &UploadError{Detail: "the sum in SHA256SUMS is not that of the uploaded file: " + strings.Join(wrong, ", ") + "; upload the files of one build"}
-	}
-	return nil
 }
 
 // watch looks at a staged release again when no other file has come for a while:

@@ -1,11 +1,11 @@
 package rekisteri
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -444,10 +444,10 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 // errorPage returns the body for an error status, with a detail if that is not
 // empty.
 func errorPage(code int, detail string) *representation {
-	body, _ := json.Marshal(struct { // which strings always can be
+	body, _ := encode(struct { // strings can always be encoded
 		Errors []string `json:"errors"`
 		Detail string   `json:"detail,omitempty"`
 	}{[]string{http.StatusText(code)}, detail})
-	rep := newRepresentation(body, "")
+	rep := newRepresentation(bytes.TrimSuffix(body, []byte("\n")), "")
 	return &rep
 }

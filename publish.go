@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash"
@@ -117,7 +116,7 @@ func (r *Registry) upload(w http.ResponseWriter, req *http.Request, path []strin
 		body.drain(req)
 		return err
 	}
-	text, err := json.Marshal(receipt)
+	text, err := encode(receipt)
 	if err != nil {
 		return err
 	}
@@ -125,7 +124,6 @@ func (r *Registry) upload(w http.ResponseWriter, req *http.Request, path []strin
 	if status == 0 {
 		return fmt.Errorf("the publisher returned the unknown state %q", receipt.State)
 	}
-	text = append(text, '\n')
 	h := w.Header()
 	h["Content-Type"], h["Cache-Control"] = r.headers.json, r.headers.noStore
 	h.Set("Content-Length", strconv.Itoa(len(text)))
