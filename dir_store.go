@@ -31,6 +31,8 @@ const (
 	partPrefix   = ".part-"   // a file that is still being written
 	commitPrefix = ".commit-" // a release before its rename
 	trashPrefix  = ".trash-"  // a stage that is being removed
+
+	copyBuffer = 256 << 10 // bytes; fewer system calls than io.Copy makes
 )
 
 var _ Store = (*Dir)(nil)
@@ -125,7 +127,7 @@ func (w dirWriter) create(name string, content io.Reader) (*writtenFile, error) 
 		return nil, err
 	}
 	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), content)
+	n, err := io.CopyBuffer(io.MultiWriter(f, h), content, make([]byte, copyBuffer))
 	if err == nil {
 		err = w.step("sync", name)
 	}

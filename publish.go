@@ -204,12 +204,13 @@ func tooLarge(name string) error {
 // connection, so that an upload may take as long as it makes progress.
 type uploadBody struct {
 	io.Reader
-	control *http.ResponseController
-	name    string
-	left    int64     // bytes that may still come
-	want    string    // the sum that the client sent
-	hash    hash.Hash // of what was read; nil: the client sent no sum
-	err     error     // what ended the body, other than io.EOF
+	control  *http.ResponseController
+	name     string
+	extended time.Time // when the deadlines were last extended
+	left     int64     // bytes that may still come
+	want     string    // the sum that the client sent
+	hash     hash.Hash // of what was read; nil: the client sent no sum
+	err      error     // what ended the body, other than io.EOF
 }
 
 // Read implements [io.Reader].
@@ -217,9 +218,11 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
-	now := time.Now()
-	b.control.SetReadDeadline(now.Add(uploadTimeout))
-	b.control.SetWriteDeadline(now.Add(2 * uploadTimeout))
+	if now := time.Now(); now.Sub(b.extended) > time.Second {
+		b.extended = now
+		b.control.SetReadDeadline(now.Add(uploadTimeout))
+		b.control.SetWriteDeadline(now.Add(2 * uploadTimeout))
+	}
 	n, err := b.Reader.Read(p)
 	b.left -= int64(n)
 	if b.hash != nil {
