@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/loglimit"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
@@ -30,6 +31,11 @@ type FSOptions struct {
 	// were asked for least recently are evicted first, and read again when they
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
+
+	// Store is where [FSBackend.Publisher] publishes releases: usually the same
+	// [Dir] that the backend reads. Nil means that there is no publisher, and the
+	// backend writes nothing.
+	Store Store
 }
 
 // An FSBackend is a [Backend] and an [Opener] over a tree of files. A version of
@@ -52,6 +58,7 @@ type FSOptions struct {
 // of which it bounds the number.
 type FSBackend struct {
 	log      *slog.Logger
+	store    Store           // nil: there is no publisher
 	policy   *refresh.Policy // of providers
 	seed     maphash.Seed
 	slots    chan struct{} // has a token for each load
@@ -60,7 +67,7 @@ type FSBackend struct {
 	cache    *refresh.Map[scope, *loaded]
 	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
 
-	unreadable reportLimit // the providers that could not be read
+	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}
 
 	rotated sync.Mutex // guards what follows
@@ -114,7 +121,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if opts == nil {
 		opts = new(FSOptions)
 	}
-	b := &FSBackend{log: opts.Logger, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1)}
+	b := &FSBackend{log: opts.Logger, store: opts.Store, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1)}
 	if b.log == nil {
 		b.log = slog.Default()
 	}

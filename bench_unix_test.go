@@ -27,6 +27,9 @@ import (
 const benchDir = "REKISTERI_BENCH_SERVER"
 
 func TestMain(m *testing.M) {
+	if dir := os.Getenv(publishDir); dir != "" {
+		publishForever(dir)
+	}
 	if dir := os.Getenv(benchDir); dir != "" {
 		serveBenchmark(dir)
 		return

@@ -19,9 +19,11 @@ type Dir struct {
 	path string
 
 	mu    sync.Mutex
-	root  fs.FS       // of an os.Root, which is closed when nobody uses it any more
+	root  *os.Root    // not closed before nobody uses it any more
 	info  fs.FileInfo // the directory's own
 	swaps int
+
+	step func(op, name string) error // of a dirWriter
 }
 
 // OpenDir opens the directory at path. It returns an error if there is none.
@@ -45,7 +47,7 @@ func (d *Dir) Snapshot(context.Context) (fsys fs.FS, id string, err error) {
 	d.mu.Lock()
 	if d.info != nil && os.SameFile(d.info, info) {
 		defer d.mu.Unlock()
-		return d.root, strconv.Itoa(d.swaps), nil
+		return d.root.FS(), strconv.Itoa(d.swaps), nil
 	}
 	d.mu.Unlock()
 	root, err := os.OpenRoot(d.path)
@@ -58,9 +60,9 @@ func (d *Dir) Snapshot(context.Context) (fsys fs.FS, id string, err error) {
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.root, d.info = root.FS(), info
+	d.root, d.info = root, info
 	d.swaps++
-	return d.root, strconv.Itoa(d.swaps), nil
+	return d.root.FS(), strconv.Itoa(d.swaps), nil
 }
 
 // Open opens a file of the directory that the last [Dir.Snapshot] returned. It
@@ -69,5 +71,5 @@ func (d *Dir) Open(name string) (fs.File, error) {
 	d.mu.Lock()
 	root := d.root
 	d.mu.Unlock()
-	return root.Open(name)
+	return root.FS().Open(name)
 }

@@ -4,22 +4,21 @@ import (
 	"cmp"
 	"encoding/hex"
 	"fmt"
-	"hash/maphash"
 	"net/url"
 	"path"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/mod/semver"
 
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
-// The documents of the protocol. A list is never null: clients differ in what
-// they make of that.
+// The documents of the protocol. Lists are never null, since clients differ in how
+// they read null.
 type (
 	listingDocument struct {
 		Versions []versionDocument `json:"versions"`
@@ -147,7 +146,7 @@ func (r *Registry) packageDocument(p Provider, version string, rel *Release, on 
 	}
 	keys := make([]keyDocument, 0, len(pkg.SigningKeys))
 	for _, key := range pkg.SigningKeys {
-		if !readableArmor(key.ASCIIArmor) {
+		if !openpgp.Readable(key.ASCIIArmor) { // clients would not try the next key
 			r.dropped(p, version, "clients cannot read the armor of the signing key", "key", key.KeyID)
 			continue
 		}
@@ -219,72 +218,9 @@ func (r *Registry) protocols(p Provider, version string, all []string) []string 
 	return valid
 }
 
-const (
-	armorHeader  = "-----BEGIN PGP PUBLIC KEY BLOCK-----"
-	armorFooter  = "-----END PGP PUBLIC KEY BLOCK-----"
-	maxArmorLine = 96 // longer lines are an error to clients
-)
-
-// readableArmor reports whether clients can read an armored public key block. A
-// key that they cannot read keeps them from trying the next one. The base64 text
-// itself is not decoded here.
-func readableArmor(armor string) bool {
-	first, text, _ := strings.Cut(armor, "\n")
-	if strings.TrimSuffix(first, "\r") != armorHeader {
-		return false
-	}
-	headers := true // the lines up to the first blank one
-	for line := range strings.SplitSeq(text, "\n") {
-		line = strings.TrimSuffix(line, "\r")
-		switch {
-		case line == "":
-			headers = false
-		case headers:
-			if !strings.Contains(line, ":") {
-				return false
-			}
-		case line == armorFooter:
-			return true
-		case len(line) > maxArmorLine || line[0] <= ' ' || line[len(line)-1] <= ' ':
-			return false
-		}
-	}
-	return false
-}
-
 // dropped logs that a value of the backend is not sent to clients.
 func (r *Registry) dropped(p Provider, version, reason string, args ...any) {
-	if r.reports.allow(fmt.Sprint(p, version, reason, args)) {
+	if r.reports.Allow(fmt.Sprint(p, version, reason, args)) {
 		r.log.Warn("an invalid value is not served", append([]any{"provider", p.String(), "version", version, "reason", reason}, args...)...)
 	}
-}
-
-// A reportLimit keeps repeated reports out of the log. Its zero value is ready to
-// use.
-type reportLimit struct {
-	mu    sync.Mutex
-	seed  maphash.Seed
-	since time.Time
-	seen  map[uint64]bool // the hashes of the reports since then
-}
-
-const (
-	reportEvery = time.Hour
-	maxReports  = 10_000 // in that time; more are not reported
-)
-
-// allow reports whether a report is to be logged: it was not in the last hour,
-// and there were not too many others.
-func (l *reportLimit) allow(report string) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now := time.Now(); l.seen == nil || now.Sub(l.since) >= reportEvery {
-		l.seed, l.since, l.seen = maphash.MakeSeed(), now, make(map[uint64]bool)
-	}
-	hash := maphash.String(l.seed, report)
-	if l.seen[hash] || len(l.seen) >= maxReports {
-		return false
-	}
-	l.seen[hash] = true
-	return true
 }

@@ -25,7 +25,7 @@ func Example() {
 	}
 	reg := rekisteri.New(rekisteri.NewFSBackend(root.FS(), nil), nil)
 
-	srv := httptest.NewServer(reg) // in earnest: http.ListenAndServe(addr, reg)
+	srv := httptest.NewServer(reg) // in production: http.ListenAndServe(addr, reg)
 	defer srv.Close()
 	fmt.Print(fetch(srv.URL + "/.well-known/terraform.json"))
 	fmt.Print(fetch(srv.URL + "/v1/providers/hashicorp/random/versions"))
@@ -34,7 +34,7 @@ func Example() {
 	// {"versions":[{"version":"2.0.0","protocols":["4.0","5.1"],"platforms":[{"os":"linux","arch":"amd64"}]}]}
 }
 
-// A registry below a subpath of a host that serves other things as well.
+// A registry below a prefix of a host that serves other things too.
 func ExampleRegistry_Discovery() {
 	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("cmd/rekisteri/sample"), nil), nil)
 
@@ -51,14 +51,13 @@ func ExampleRegistry_Discovery() {
 	// {"versions":[{"version":"2.0.0","protocols":["4.0","5.1"],"platforms":[{"os":"linux","arch":"amd64"}]}]}
 }
 
-// A private registry in a service that has sessions of its own, with rules for
-// each namespace.
+// A private registry with the tokens and rules of the service that embeds it.
 func ExampleOptions_authorize() {
-	teams := map[string]string{"session-1": "demo"} // whose session may read which namespace
+	namespaces := map[string]string{"token-1": "demo"} // which each token may read
 	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("cmd/rekisteri/sample"), nil), &rekisteri.Options{
 		Authorize: func(req *http.Request, p rekisteri.Provider) error {
-			session := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
-			namespace, ok := teams[session]
+			token := strings.TrimPrefix(req.Header.Get("Authorization"), "Bearer ")
+			namespace, ok := namespaces[token]
 			switch {
 			case !ok:
 				return rekisteri.ErrUnauthenticated
@@ -70,25 +69,25 @@ func ExampleOptions_authorize() {
 		LinkKeys: [][32]byte{sha256.Sum256([]byte("32 random bytes, the same for all replicas"))},
 	})
 
-	for _, session := range []string{"session-1", "session-2"} {
+	for _, token := range []string{"token-1", "token-2"} {
 		for _, provider := range []string{"demo/hello", "hashicorp/random"} {
 			req := httptest.NewRequest("GET", "/v1/providers/"+provider+"/versions", nil)
-			req.Header.Set("Authorization", "Bearer "+session)
+			req.Header.Set("Authorization", "Bearer "+token)
 			w := httptest.NewRecorder()
 			reg.ServeHTTP(w, req)
-			fmt.Println(session, provider, w.Code)
+			fmt.Println(token, provider, w.Code)
 		}
 	}
 	// Output:
-	// session-1 demo/hello 200
-	// session-1 hashicorp/random 403
-	// session-2 demo/hello 401
-	// session-2 hashicorp/random 401
+	// token-1 demo/hello 200
+	// token-1 hashicorp/random 403
+	// token-2 demo/hello 401
+	// token-2 hashicorp/random 401
 }
 
-// A service that protects /v1/ with a middleware that it has already. The link
-// keys close /files/: clients send no credentials there, and what they have
-// are the links in a document that the middleware let through.
+// A service that protects /v1/ with its own middleware. Clients send no
+// credentials to /files/, so link keys protect the files: a client can read those
+// whose links it got from a document.
 func ExampleOptions_linkKeys() {
 	requireToken := func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -131,7 +130,7 @@ func ExampleOptions_linkKeys() {
 	// the zip, without it: 403
 }
 
-// A memory is a backend that holds what it knows of its providers.
+// A memory is a backend that holds releases in a map.
 type memory map[rekisteri.Provider]map[string]*rekisteri.Release
 
 func (m memory) Versions(_ context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
@@ -156,7 +155,7 @@ func (m memory) Release(_ context.Context, p rekisteri.Provider, version string)
 	return nil, fmt.Errorf("no version %s of %v: %w", version, p, fs.ErrNotExist)
 }
 
-// A backend of one's own.
+// A backend for other storage.
 func ExampleBackend() {
 	acme := memory{{Namespace: "acme", Type: "foo"}: {"1.2.0": {
 		Protocols: []string{"6.0"},
@@ -175,6 +174,21 @@ func ExampleBackend() {
 	// Output:
 	// {"versions":[{"version":"1.2.0","protocols":["6.0"],"platforms":[{"os":"linux","arch":"amd64"}]}]}
 	// {"errors":["Not Found"]}
+}
+
+// Metrics and an access log by Options.Observe.
+func ExampleOptions_observe() {
+	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("cmd/rekisteri/sample"), nil), &rekisteri.Options{
+		Observe: func(req *http.Request, e rekisteri.Event) {
+			fmt.Println(req.Method, e.Route, e.Provider, e.Status, e.Bytes)
+		},
+	})
+	for _, target := range []string{"/v1/providers/hashicorp/random/versions", "/v1/providers/hashicorp/nothing/versions"} {
+		reg.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", target, nil))
+	}
+	// Output:
+	// GET versions hashicorp/random 200 105
+	// GET versions hashicorp/nothing 404 24
 }
 
 func fetch(url string) string {

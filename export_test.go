@@ -34,3 +34,10 @@ func CacheSize(b *FSBackend) int64 {
 
 // Pages returns the number of the pages in the cache, and their size.
 func Pages(r *Registry) (n int, size int64) { return r.pages.pages.Usage() }
+
+// OnStep has a function called before each step that d takes to store a file.
+func OnStep(d *Dir, step func(op, name string) error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.step = step
+}

@@ -80,7 +80,7 @@ func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 		}
 		return &state{gone: true, content: &content{err: absence(s.Provider)}}, nil
 	}
-	if _, ok := errors.AsType[*treeError](err); !ok && b.unreadable.allow(s.owner()) {
+	if _, ok := errors.AsType[*treeError](err); !ok && b.unreadable.Allow(s.owner()) {
 		b.log.Error("a provider cannot be read; what was read before is still served; check the disk or the mount", "provider", s.Provider.String(), "error", err)
 	}
 	return nil, err

@@ -261,6 +261,8 @@ func (t *treeNames) find(ctx context.Context, p Provider) (*namespaceDir, typeNa
 }
 
 func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
+	// Read first: another request may be the first to see a provider meanwhile.
+	inhabited := t.inhabited.Load()
 	root, err := t.root.Get(ctx)
 	if err != nil {
 		return nil, typeNames{}, err
@@ -274,7 +276,7 @@ func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, type
 		}
 	}
 	if _, ok := root.namespaces[p.Namespace]; !ok {
-		return nil, typeNames{}, t.absent(ctx, root, p)
+		return nil, typeNames{}, t.absent(ctx, root, p, inhabited)
 	}
 	dir, err := t.namespace(p.Namespace).dir.Get(ctx)
 	if err != nil {
@@ -285,15 +287,16 @@ func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, type
 		return nil, typeNames{}, dir.err
 	}
 	if !ok {
-		return nil, typeNames{}, t.absent(ctx, root, p)
+		return nil, typeNames{}, t.absent(ctx, root, p, inhabited)
 	}
 	t.inhabited.Store(true)
 	return dir, names, nil
 }
 
 // absent returns why a provider is not found: because it does not exist in a
-// tree that is there, or because the tree is not, or does not answer.
-func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider) error {
+// tree that is there, or because the tree is not, or does not answer. inhabited
+// says that the tree had a provider before root was read.
+func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhabited bool) error {
 	now := time.Now()
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -319,7 +322,7 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider) error
 		}
 	}
 	switch {
-	case t.inhabited.Load():
+	case inhabited:
 		return &treeError{"the tree has no providers any more: if it is a volume, check that it is mounted", nil}
 	case empty:
 		return &treeError{"the tree is empty: if it is a volume, check that it is mounted; for a new registry, add a namespace with its signing key (<namespace>/<name>.asc)", nil}

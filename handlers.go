@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -29,6 +30,7 @@ const (
 	versionsPattern  = "GET " + providersPath + "{namespace}/{type}/versions"
 	downloadPattern  = "GET " + providersPath + "{namespace}/{type}/{version}/download/{os}/{arch}"
 	filePattern      = "GET /" + filesPath + "{namespace}/{type}/{version}/{name}"
+	uploadPattern    = "PUT /" + filesPath + "{namespace}/{type}/{version}/{name}"
 
 	// rootFromPackage leads from the document of a package to the registry's
 	// root, wherever that is mounted.
@@ -132,13 +134,17 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 // answer answers a request. If it returns an error, the caller answers.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page, e *Event) error {
 	req.Pattern = "" // of an outer http.ServeMux
+	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
+		e.Route, req.Pattern = RouteUpload, uploadPattern
+		return r.upload(w, req, path, e)
+	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return &refusal{status: http.StatusMethodNotAllowed, reason: "the method is neither GET nor HEAD"}
 	}
 	req.Pattern = pattern
 	switch e.Route {
 	case RouteDiscovery:
-		return r.servePage(w, req, discovery, r.headers.public, e)
+		return r.servePage(w, req, discovery, r.headers.discovery, e)
 	case RouteVersions:
 		return r.versions(w, req, path, e)
 	case RouteDownload:
@@ -204,7 +210,10 @@ func (r *Registry) allow(req *http.Request, path []string, e *Event) error {
 	if p.Namespace != path[2] || p.Type != path[3] {
 		return redirect(req, path, p)
 	}
-	if err := r.Authorize(req, p); err != nil {
+	if r.authorize == nil {
+		return nil
+	}
+	if err := r.authorize(req, p); err != nil {
 		return &denial{p, err}
 	}
 	return nil
@@ -358,6 +367,7 @@ func (e *denial) Unwrap() error { return e.error }
 func errorStatus(err error) int {
 	refused, isRefusal := errors.AsType[*refusal](err)
 	_, denied := err.(*denial)
+	_, isUpload := errors.AsType[*UploadError](err)
 	switch {
 	case isRefusal:
 		return refused.status
@@ -365,6 +375,12 @@ func errorStatus(err error) int {
 		return http.StatusUnauthorized
 	case denied && errors.Is(err, fs.ErrPermission):
 		return http.StatusForbidden
+	case errors.Is(err, fs.ErrExist):
+		return http.StatusConflict
+	case isUpload:
+		return http.StatusUnprocessableEntity
+	case isFull(err):
+		return http.StatusInsufficientStorage
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
@@ -397,17 +413,26 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
+		if e.Route == RouteFile && r.publish != nil {
+			h.Set("Allow", "GET, HEAD, PUT")
+		}
 	case http.StatusPermanentRedirect:
 		h.Set("Location", err.(*refusal).location)
 	case http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", "Bearer")
+		if e.Route == RouteUpload {
+			h.Add("WWW-Authenticate", `Basic realm="rekisteri"`)
+		}
 	}
 	answer, ok := r.errorPages[code]
+	if e.Route == RouteUpload {
+		answer, ok = errorPage(code, uploadDetail(err)), true
+	}
 	if !ok {
-		answer = errorPage(code)
+		answer = errorPage(code, "")
 	}
 	h["Content-Type"] = r.headers.json
-	h["Cache-Control"] = r.headers.none
+	h["Cache-Control"] = r.headers.noStore
 	h["Content-Length"] = answer.length
 	w.WriteHeader(code)
 	n, _ := w.Write(answer.body)
@@ -416,8 +441,13 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	}
 }
 
-// errorPage returns the body for an error status.
-func errorPage(code int) *representation {
-	body := newRepresentation(fmt.Appendf(nil, `{"errors":[%q]}`, http.StatusText(code)), "")
-	return &body
+// errorPage returns the body for an error status, with a detail if that is not
+// empty.
+func errorPage(code int, detail string) *representation {
+	body, _ := json.Marshal(struct { // which strings always can be
+		Errors []string `json:"errors"`
+		Detail string   `json:"detail,omitempty"`
+	}{[]string{http.StatusText(code)}, detail})
+	rep := newRepresentation(body, "")
+	return &rep
 }

@@ -18,20 +18,19 @@ import (
 
 const defaultLinkTTL = time.Hour
 
-// Links sign the right to a file: clients send no credentials for the files of
-// a release, whatever they sent for its document. A nil *links signs nothing,
-// and lets everyone in.
+// links sign file URLs. Clients send no credentials for files, so a signed URL
+// carries the permission that its document was served with. A nil *links signs
+// nothing and allows all requests.
 type links struct {
-	keys []*linkKey // the first signs, all are accepted
+	keys []*linkKey // the first one signs, all are accepted
 	ttl  time.Duration
 }
 
-// A linkKey is a secret that links are signed with. It is safe for concurrent
-// use.
+// A linkKey is a secret that signs links. It is safe for concurrent use.
 type linkKey struct {
-	id string // names the key in a link and in the log
+	id string // in links and in the log
 
-	mu      sync.Mutex // guards what is used again by each signature
+	mu      sync.Mutex // guards the buffers that signatures share
 	mac     hash.Hash
 	message []byte
 	sum     [sha256.Size]byte
@@ -42,8 +41,8 @@ func newLinkKey(secret [32]byte) *linkKey {
 	return &linkKey{id: hex.EncodeToString(sum[:4]), mac: hmac.New(sha256.New, secret[:])}
 }
 
-// newLinks returns the links of a registry. A private one without a key makes
-// one up, and random reports that.
+// newLinks returns the links of a registry. If it is private and has no key, it
+// gets a random one.
 func newLinks(opts *Options) (l *links, random bool) {
 	if opts.LinkTTL < 0 {
 		panic("rekisteri: the LinkTTL is negative")
@@ -57,33 +56,33 @@ func newLinks(opts *Options) (l *links, random bool) {
 		secrets = make([][32]byte, 1)
 		rand.Read(secrets[0][:]) // never fails
 	}
-	const longest = 100 * 365 * 24 * time.Hour // a time that far away can still be reckoned with
+	const longest = 100 * 365 * 24 * time.Hour // so that an expiry does not overflow
 	l = &links{ttl: min(opts.LinkTTL, longest)}
 	if l.ttl == 0 {
 		l.ttl = defaultLinkTTL
 	}
 	for _, secret := range secrets {
 		if secret == [32]byte{} {
-			panic("rekisteri: a link key is empty")
+			panic("rekisteri: a link key is all zeros")
 		}
 		l.keys = append(l.keys, newLinkKey(secret))
 	}
 	return l, random
 }
 
-// expiry returns when a link that is made now expires, in seconds of Unix time.
-// It is rounded up to half a link's life, so that a document with links is the
-// same for that long.
+// expiry returns when a link that is made now expires, in Unix time. It is rounded
+// up to a multiple of half the TTL, so that a document stays the same for that
+// long.
 func (l *links) expiry(now time.Time) int64 {
 	half := max(int64(l.ttl/time.Second)/2, 1)
-	end := now.Add(l.ttl + time.Second - 1).Unix() // a part of a second counts as one
+	end := now.Add(l.ttl + time.Second - 1).Unix() // rounded up to a second
 	return end + (half-end%half)%half
 }
 
-// signatureLen is the length of a signature's text.
+// signatureLen is the length of an encoded signature.
 const signatureLen = 43
 
-// appendQuery appends the query that signs a link to a file.
+// appendQuery appends the query of a signed link.
 func (l *links) appendQuery(b []byte, p Provider, version, name string, expires int64) []byte {
 	key := l.keys[0]
 	b = append(b, "?expires="...)
@@ -97,8 +96,9 @@ func (l *links) appendQuery(b []byte, p Provider, version, name string, expires 
 	return append(b, signature[:]...)
 }
 
-// sign returns the signature of a link. The fields cannot be shifted against
-// each other: none but the last, the file's name, can hold a line end.
+// sign returns the signature of a link. A line end separates the fields. Only the
+// last one, the file's name, can contain one, so two links never sign the same
+// text.
 func (k *linkKey) sign(p Provider, version, name string, expires []byte) (text [signatureLen]byte) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -117,7 +117,7 @@ func (k *linkKey) sign(p Provider, version, name string, expires []byte) (text [
 	return text
 }
 
-// check returns nil if a request's query signs the link to a file.
+// check returns nil if a request has a valid link to a file.
 func (l *links) check(req *http.Request, p Provider, version, name string, now time.Time) error {
 	if l == nil {
 		return nil
@@ -140,14 +140,14 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 		if key.id != id[0] {
 			continue
 		}
-		// What is compared is the text: no other spelling of it is accepted.
+		// The encoded text is compared, so that a signature has one spelling.
 		want := key.sign(p, version, name, []byte(expires[0]))
 		if subtle.ConstantTimeCompare(want[:], []byte(signature[0])) == 0 {
 			return refuse("has been altered: its signature by the key " + key.id + " does not match")
 		}
 		end, err := strconv.ParseInt(expires[0], 10, 64)
 		if err != nil {
-			return refuse("has no time")
+			return refuse("has no valid time")
 		}
 		if late := now.Sub(time.Unix(end, 0)); late >= 0 {
 			return refuse("expired " + late.Round(time.Second).String() + " ago")

@@ -52,6 +52,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/rekisteri/rekisteri/internal/loglimit"
 	"github.com/rekisteri/rekisteri/internal/names"
 )
 
@@ -233,6 +234,10 @@ type Options struct {
 	// Authorize allows, and serves files to signed URLs only.
 	Authorize func(*http.Request, Provider) error
 
+	// Publish lets releases be published with PUT requests. Nil means that they
+	// are answered with 405, and nothing is written.
+	Publish *PublishOptions
+
 	// LinkKeys are random secrets that sign file URLs. All replicas of a registry
 	// need the same keys. The first key signs; all keys are accepted. To rotate,
 	// append the new key on all replicas, move it to the front, and remove the
@@ -297,6 +302,7 @@ const (
 	RouteVersions  = "versions"  // the versions of a provider
 	RouteDownload  = "download"  // the package of a release for one platform
 	RouteFile      = "file"      // a file of a release
+	RouteUpload    = "upload"    // a file of a release that is being published
 	RouteOther     = "other"     // any other path
 )
 
@@ -313,13 +319,15 @@ type Registry struct {
 	log         *slog.Logger
 	observe     func(*http.Request, Event)
 	authorize   func(*http.Request, Provider) error
+	publish     *PublishOptions // nil: off
+	crossOrigin *http.CrossOriginProtection
 	externalURL string // without a trailing slash
 	links       *links // nil: files are public
 	services    map[string]any
 
 	discovery *page // for a registry at the root
 	pages     *pageCache
-	reports   reportLimit // of dropped values
+	reports   loglimit.Limit // of dropped values
 
 	errorPages map[int]*representation // of frequent errors
 	headers    headers
@@ -327,14 +335,14 @@ type Registry struct {
 
 // headers are values of response headers, made once.
 type headers struct {
-	json, gzip, vary               headerValue
-	documents, files, public, none headerValue // of Cache-Control
+	json, gzip, vary                     headerValue
+	documents, files, discovery, noStore headerValue // of Cache-Control
 }
 
 // New returns a Registry that serves the providers of b, and their files if b is
 // an [Opener]. Nil options are the defaults.
 //
-// New panics if b is nil, ExternalURL is not an absolute http or https URL, a
+// New panics if b is nil, Publish lacks a field, ExternalURL is not an absolute http or https URL, a
 // link key is all zeros, LinkTTL is negative, or Services cannot be encoded or
 // contains "providers.v1".
 func New(b Backend, opts *Options) *Registry {
@@ -349,10 +357,17 @@ func New(b Backend, opts *Options) *Registry {
 		pages: newPageCache(opts.PageBytes), errorPages: make(map[int]*representation),
 		headers: headers{
 			json: headerValue{"application/json"}, gzip: headerValue{"gzip"}, vary: headerValue{"Accept-Encoding"},
-			documents: headerValue{"no-cache"}, files: headerValue{"no-cache"}, public: headerValue{"no-cache"}, none: headerValue{"no-store"},
+			documents: headerValue{"no-cache"}, files: headerValue{"no-cache"}, discovery: headerValue{"no-cache"}, noStore: headerValue{"no-store"},
 		},
 	}
 	r.opener, _ = b.(Opener)
+	if opts.Publish != nil {
+		if opts.Publish.To == nil || opts.Publish.Authorize == nil {
+			panic("rekisteri: PublishOptions need To and Authorize")
+		}
+		publish := *opts.Publish
+		r.publish, r.crossOrigin = &publish, http.NewCrossOriginProtection()
+	}
 	if r.log == nil {
 		r.log = slog.Default()
 	}
@@ -364,7 +379,7 @@ func New(b Backend, opts *Options) *Registry {
 		r.externalURL = strings.TrimSuffix(u.String(), "/")
 	}
 	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
-		r.errorPages[code] = errorPage(code)
+		r.errorPages[code] = errorPage(code, "")
 	}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {

@@ -20,12 +20,15 @@ import (
 )
 
 // A TokenFile authorizes requests by bearer tokens whose digests are in a file.
-// Its Authorize method is for [Options.Authorize]. It is safe for concurrent use.
+// Its methods are for [Options.Authorize] and [PublishOptions]. It is safe for
+// concurrent use.
 //
 // Each line of the file has the SHA-256 of a token in hexadecimal digits, and the
-// namespaces that the token may read, or "*" for all of them. "#" starts a
-// comment. On Unix, a file that users other than its owner can write is refused,
-// and one that they can read causes a warning.
+// namespaces that the token may read, or "*" for all of them. A namespace with
+// ":publish" after it, such as "acme:publish" or "*:publish", is one that the
+// token may publish to and read. "#" starts a comment. On Unix, a file that users
+// other than its owner can write is refused, and one that they can read causes a
+// warning.
 //
 // Changes take effect within a second. A file without lines refuses everyone. If
 // the file is malformed or cannot be read, the error is logged, and what it said
@@ -42,11 +45,20 @@ type TokenFile struct {
 
 // A token is a line of a token file.
 type token struct {
-	line       int
-	label      string // the comment
-	sum        [sha256.Size]byte
-	all        bool
-	namespaces []string
+	line          int
+	label         string // the comment
+	sum           [sha256.Size]byte
+	read, publish []string // namespaces; allNamespaces is every one
+}
+
+const allNamespaces = "*"
+
+func (t *token) mayRead(namespace string) bool { return allows(t.read, namespace) }
+
+func (t *token) mayPublish(namespace string) bool { return allows(t.publish, namespace) }
+
+func allows(namespaces []string, namespace string) bool {
+	return slices.Contains(namespaces, allNamespaces) || slices.Contains(namespaces, namespace)
 }
 
 // NewTokenFile reads a token file. Nil log is [slog.Default].
@@ -68,13 +80,52 @@ func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 // provider's namespace. Otherwise its error matches [ErrUnauthenticated], if
 // there is no token or an unknown one, or [fs.ErrPermission].
 func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
+	t, err := f.find(req, bearerToken(req))
+	if err == nil && !t.mayRead(p.Namespace) {
+		err = fmt.Errorf("the token in line %d may not read the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+	}
+	return err
+}
+
+// AuthorizePublish returns nil if a request has a token that may publish to the
+// provider's namespace, as a bearer token or as the password of Basic
+// authentication, whatever the user. Its errors are those of
+// [TokenFile.Authorize].
+func (f *TokenFile) AuthorizePublish(req *http.Request, p Provider) error {
+	secret := bearerToken(req)
+	if _, password, ok := req.BasicAuth(); ok {
+		secret = password
+	}
+	t, err := f.find(req, secret)
+	if err == nil && !t.mayPublish(p.Namespace) {
+		err = fmt.Errorf("the token in line %d may not publish to the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+	}
+	return err
+}
+
+// CanPublish reports whether the file has a token that may publish.
+func (f *TokenFile) CanPublish() bool {
+	tokens, _ := f.tokens.Peek()
+	return slices.ContainsFunc(tokens, func(t token) bool { return len(t.publish) > 0 })
+}
+
+// bearerToken returns the bearer token of a request, or an empty string.
+func bearerToken(req *http.Request) string {
+	scheme, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return ""
+	}
+	return strings.TrimSpace(secret)
+}
+
+// find returns the line of the file that has the digest of a secret.
+func (f *TokenFile) find(req *http.Request, secret string) (*token, error) {
 	tokens, err := f.tokens.Get(req.Context())
 	if err != nil {
-		return err
+		return nil, err
 	}
-	scheme, secret, _ := strings.Cut(req.Header.Get("Authorization"), " ")
-	if secret = strings.TrimSpace(secret); !strings.EqualFold(scheme, "Bearer") || secret == "" {
-		return fmt.Errorf("there is no bearer token: %w", ErrUnauthenticated)
+	if secret == "" {
+		return nil, fmt.Errorf("there is no bearer token: %w", ErrUnauthenticated)
 	}
 	sum := sha256.Sum256([]byte(secret))
 	var digest []byte // if the token looks like one
@@ -91,14 +142,12 @@ func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
 		}
 	}
 	switch {
-	case known == nil && pasted != nil:
-		return fmt.Errorf("line %d of the token file has the bearer token itself; it must have the token's SHA-256: %w", pasted.line, ErrUnauthenticated)
-	case known == nil:
-		return fmt.Errorf("the bearer token is not known: %w", ErrUnauthenticated)
-	case !known.all && !slices.Contains(known.namespaces, p.Namespace):
-		return fmt.Errorf("the token in line %d may not read the namespace %s: %w", known.line, p.Namespace, fs.ErrPermission)
+	case known != nil:
+		return known, nil
+	case pasted != nil:
+		return nil, fmt.Errorf("line %d of the token file has the bearer token itself; it must have the token's SHA-256: %w", pasted.line, ErrUnauthenticated)
 	}
-	return nil
+	return nil, fmt.Errorf("the bearer token is not known: %w", ErrUnauthenticated)
 }
 
 // load reads the file again, and logs why it cannot be used.
@@ -157,15 +206,18 @@ func parseToken(line secretfile.Line) (token, error) {
 	if len(line.Fields) < 2 {
 		return t, errors.New("it names no namespace after the SHA-256; * is all of them")
 	}
-	for i, namespace := range line.Fields[1:] {
-		if namespace == "*" {
-			t.all = true
-			continue
+	for i, word := range line.Fields[1:] {
+		namespace, right, hasRight := strings.Cut(word, ":")
+		if hasRight && right != "publish" {
+			return t, fmt.Errorf("word %d has a right that is not known; the only one is :publish", i+2)
 		}
-		if namespace = names.Lower(namespace); !names.Valid(namespace) {
+		if namespace = names.Lower(namespace); namespace != allNamespaces && !names.Valid(namespace) {
 			return t, fmt.Errorf("word %d is neither a namespace nor *", i+2)
 		}
-		t.namespaces = append(t.namespaces, namespace)
+		t.read = append(t.read, namespace)
+		if hasRight {
+			t.publish = append(t.publish, namespace)
+		}
 	}
 	return t, nil
 }

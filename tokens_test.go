@@ -2,6 +2,7 @@ package rekisteri_test
 
 import (
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -85,6 +86,48 @@ func TestTokens(t *testing.T) {
 	for i := range 2000 { // the digests of some start like a known one
 		if err := ask(f, fmt.Sprint("Bearer ", i), "acme"); !errors.Is(err, rekisteri.ErrUnauthenticated) {
 			t.Fatalf("token %d: %v", i, err)
+		}
+	}
+}
+
+// The right to publish is given per namespace, and implies the right to read.
+func TestPublishTokens(t *testing.T) {
+	f, _ := newTokenFile(t, tokenLine("reader", "acme")+tokenLine("publisher", "acme:publish other")+tokenLine("all", "*:publish # CI"), new(logBuffer))
+	for _, test := range []struct {
+		name, authorization, namespace string
+		publish, read                  error
+	}{
+		{name: "reader", authorization: "Bearer reader", namespace: "acme", publish: fs.ErrPermission},
+		{name: "publisher", authorization: "Bearer publisher", namespace: "acme"},
+		{name: "publisher, a namespace to read", authorization: "Bearer publisher", namespace: "other", publish: fs.ErrPermission},
+		{name: "publisher, another namespace", authorization: "Bearer publisher", namespace: "third", publish: fs.ErrPermission, read: fs.ErrPermission},
+		{name: "all namespaces", authorization: "Bearer all", namespace: "third"},
+		{name: "Basic", authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte("anybody:publisher")), namespace: "acme", read: rekisteri.ErrUnauthenticated},
+		{name: "Basic without a password", authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte("publisher:")), namespace: "acme", publish: rekisteri.ErrUnauthenticated, read: rekisteri.ErrUnauthenticated},
+		{name: "unknown token", authorization: "Bearer x", namespace: "acme", publish: rekisteri.ErrUnauthenticated, read: rekisteri.ErrUnauthenticated},
+		{name: "no token", namespace: "acme", publish: rekisteri.ErrUnauthenticated, read: rekisteri.ErrUnauthenticated},
+	} {
+		req := httptest.NewRequest("PUT", "/", nil)
+		req.Header.Set("Authorization", test.authorization)
+		p := rekisteri.Provider{Namespace: test.namespace, Type: "foo"}
+		if err := f.AuthorizePublish(req, p); !errors.Is(err, test.publish) || (err == nil) != (test.publish == nil) {
+			t.Errorf("%s: publish: %v, want %v", test.name, err, test.publish)
+		}
+		if err := f.Authorize(req, p); !errors.Is(err, test.read) || (err == nil) != (test.read == nil) {
+			t.Errorf("%s: read: %v, want %v", test.name, err, test.read)
+		}
+	}
+	if !f.CanPublish() {
+		t.Error("nobody can publish")
+	}
+	if f, _ := newTokenFile(t, tokenLine("reader", "acme *"), new(logBuffer)); f.CanPublish() {
+		t.Error("a reader can publish")
+	}
+	name := filepath.Join(t.TempDir(), "tokens")
+	for _, bad := range []string{"acme:write", "acme:", ":publish", "acme:publish:publish"} {
+		writeSecret(t, name, tokenLine("x", bad))
+		if _, err := rekisteri.NewTokenFile(name, silent); err == nil || strings.Contains(err.Error(), bad) {
+			t.Errorf("%s: %v", bad, err)
 		}
 	}
 }

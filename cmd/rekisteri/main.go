@@ -50,5 +50,6 @@ func (d *directory) Open(_ context.Context, opts *rekisteri.FSOptions) (*server.
 	if err != nil {
 		return nil, err
 	}
+	opts.Store = fsys // which is written to only if somebody may publish
 	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: d.path}, nil
 }

@@ -16,6 +16,9 @@ var errPrivate = errors.New("a private key, not a public one")
 //
 // A block or key that cannot be read is left out, and the others are returned. The error
 // joins one error for each that was left out. It is never nil if there are no keys.
+//
+// A key's signatures on itself must verify. A key whose algorithm the standard library lacks is
+// read without that: [Keyring.Verify] does not accept what it signed.
 func ReadKeys(text []byte) ([]Key, error) {
 	var keys []Key
 	var errs []error

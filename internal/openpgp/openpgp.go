@@ -1,15 +1,18 @@
 // Package openpgp reads the OpenPGP (RFC 4880 and RFC 9580) that a provider registry needs:
 // armored public keys and detached signatures. It tells which key made a signature, in which
-// state that key is, and what clients will say of both.
+// state that key is, and what clients will say of both. It verifies what the standard library
+// can: RSA, ECDSA on the NIST curves, and Ed25519.
 //
 // Clients read keys with github.com/ProtonMail/go-crypto. One key that they cannot read fails
 // an installation, even if the next key is the right one. This package therefore accepts what
-// they accept, or less where no known program writes the rest.
+// they accept, or less where no known program writes the rest. The module in directory oracle
+// compares the two.
 //
 // The package does no I/O. Its values are immutable and safe for concurrent use.
 package openpgp
 
 import (
+	"crypto/rsa"
 	"slices"
 	"time"
 )
@@ -30,7 +33,7 @@ type Key struct {
 	// block that the key was read from if that block is in good form, else a new one.
 	Armor string
 
-	updated uint // when the newest signature that the key made on itself was made
+	updated uint // the time of the newest signature that the key made on itself
 }
 
 // A Signer is a primary key or a subkey that may sign.
@@ -41,7 +44,7 @@ type Signer struct {
 
 	verifier verifier
 	beyond   string // names what about it cannot be verified; empty: nothing
-	since    uint   // it is not valid before
+	since    uint   // its signatures are not valid before this time
 }
 
 // Signs reports whether id is the ID of one of the key's signers.
@@ -57,8 +60,14 @@ func (k *Key) signer(id string) *Signer {
 
 // Size returns about how many bytes of memory the key takes.
 func (k *Key) Size() int {
-	const key, signer = 192, 64 // of the structs, with the IDs of subkeys
-	return key + len(k.Fingerprint) + len(k.Armor) + signer*len(k.Signers)
+	const key, signer = 192, 200 // of the structs, with what a signer points to but for RSA
+	size := key + len(k.Fingerprint) + len(k.Armor) + signer*len(k.Signers)
+	for _, s := range k.Signers {
+		if public, ok := s.verifier.public.(*rsa.PublicKey); ok {
+			size += public.Size()
+		}
+	}
+	return size
 }
 
 func unix(seconds uint) time.Time { return time.Unix(int64(seconds), 0).UTC() }

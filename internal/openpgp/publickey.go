@@ -69,8 +69,9 @@ const (
 	oidEd25519    = "\x2B\x06\x01\x04\x01\xDA\x47\x0F\x01"     // EdDSA
 )
 
-// maxRSABits bounds the time that an RSA signature takes: crypto/rsa has no bound.
-const maxRSABits = 16384
+// maxRSABits bounds the time that an RSA signature takes. crypto/rsa has no bound, crypto/tls
+// has this one, and GnuPG makes no larger keys.
+const maxRSABits = 8192
 
 const cipherAES256 = 9
 

@@ -236,35 +236,40 @@ func (in *inspection) manifest(r *Release, sums *Sums) {
 		in.add(Incomplete, name, "its sum is not the one in SHA256SUMS", fix)
 		return
 	}
+	protocols, err := ParseManifest(content)
+	if err != nil {
+		in.add(Wrong, name, err.Error(), fix)
+		return
+	}
+	if len(protocols) > 0 {
+		r.Protocols = protocols
+	}
+}
+
+// ParseManifest returns the versions of the plugin protocol that a manifest
+// names, of which clients accept at least one. There may be none.
+func ParseManifest(content string) ([]string, error) {
 	var manifest struct {
 		Metadata struct {
 			Protocols []string `json:"protocol_versions"`
 		}
 	}
 	if err := json.Unmarshal([]byte(content), &manifest); err != nil {
-		what := err.Error()
 		if _, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
-			what = `metadata.protocol_versions must be a list of strings, such as ["5.0"]`
+			return nil, errors.New(`it is not a manifest: metadata.protocol_versions must be a list of strings, such as ["5.0"]`)
 		}
-		in.add(Wrong, name, "it is not a manifest: "+what, fix)
-		return
+		return nil, fmt.Errorf("it is not a manifest: %w", err)
 	}
 	protocols := manifest.Metadata.Protocols
 	for _, protocol := range protocols {
 		if !names.ValidProtocol(protocol) {
-			in.add(Wrong, name, fmt.Sprintf("the protocol version %q does not parse", protocol), `write it as in "5.0", and release again`)
-			return
+			return nil, fmt.Errorf("the protocol version %q does not parse: write it as in \"5.0\", and release again", protocol)
 		}
 	}
-	if len(protocols) == 0 {
-		return
+	if len(protocols) > 0 && !slices.ContainsFunc(protocols, names.Installable) {
+		return nil, fmt.Errorf("the release speaks only the protocol versions %s, and clients need 5 or 6: release it with a newer plugin SDK", strings.Join(protocols, ", "))
 	}
-	if !slices.ContainsFunc(protocols, names.Installable) {
-		in.add(Wrong, name, fmt.Sprintf("the release speaks only the protocol versions %s; clients need 5 or 6", strings.Join(protocols, ", ")),
-			"release it with a newer plugin SDK")
-		return
-	}
-	r.Protocols = protocols
+	return protocols, nil
 }
 
 // zips checks the zips that SHA256SUMS names.

@@ -177,9 +177,9 @@ func TestInspect(t *testing.T) {
 		{name: "manifest with a number", edit: func(f files) { f.addManifest(release.Manifest, manifest("5")) }, findings: []string{
 			"wrong, " + release.Manifest + `: it is not a manifest: metadata.protocol_versions must be a list of strings, such as ["5.0"]; ; copy the manifest that was released, or none`}},
 		{name: "manifest with nonsense", edit: func(f files) { f.addManifest(release.Manifest, manifest(`"v5"`)) }, findings: []string{
-			"wrong, " + release.Manifest + `: the protocol version "v5" does not parse; ; write it as in "5.0", and release again`}},
+			"wrong, " + release.Manifest + `: the protocol version "v5" does not parse: write it as in "5.0", and release again; ; copy the manifest that was released, or none`}},
 		{name: "protocol 4 only", edit: func(f files) { f.addManifest(release.Manifest, manifest(`"4.0"`)) }, findings: []string{
-			"wrong, " + release.Manifest + ": the release speaks only the protocol versions 4.0; clients need 5 or 6; ; release it with a newer plugin SDK"}},
+			"wrong, " + release.Manifest + ": the release speaks only the protocol versions 4.0, and clients need 5 or 6: release it with a newer plugin SDK; ; copy the manifest that was released, or none"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := newFiles()

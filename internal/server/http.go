@@ -33,8 +33,8 @@ const (
 	// One may be on its way, over a new connection or one that is kept alive.
 	linger = 250 * time.Millisecond
 
-	// bodyTimeout is how long the client may take to send a body, which no route
-	// expects. A handler that reads bodies sets a read deadline of its own.
+	// bodyTimeout is how long the client may take to send a body that nobody
+	// reads. The registry moves the deadline while it reads an upload.
 	bodyTimeout = time.Second
 )
 
@@ -119,7 +119,8 @@ func (s *server) answer(w http.ResponseWriter, req *http.Request) {
 			panic(http.ErrAbortHandler) // closes the connection
 		}
 	}()
-	if s.stopping.Load() || req.ContentLength != 0 {
+	isUpload := req.Method == http.MethodPut
+	if s.stopping.Load() || req.ContentLength != 0 && !isUpload {
 		w.Header().Set("Connection", "close")
 	}
 	if req.ContentLength != 0 {

@@ -31,7 +31,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.externalURL, "external-url", "", "the absolute `URL` of the registry, for tools that do not resolve relative URLs; Terraform and OpenTofu do")
 			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again when it changes")
 			flags.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of the TLS certificate")
-			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read what; each line is the SHA-256 of a token and its namespaces, or * for all")
+			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; acme:publish may publish, too")
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
 			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes a little more than twice as much")
@@ -80,7 +80,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
-	if err := s.protect(opts); err != nil {
+	if err := s.protect(opts, tree); err != nil {
 		return err
 	}
 	if s.accessLog {
@@ -136,14 +136,19 @@ func (s *serving) validate() error {
 	return nil
 }
 
-// protect sets the options that make the registry private.
-func (s *serving) protect(opts *rekisteri.Options) error {
+// protect sets the options that make the registry private, and lets those publish
+// whom the token file allows to.
+func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
 	if s.tokens != "" {
 		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
 		if err != nil {
 			return err
 		}
 		opts.Authorize = tokens.Authorize
+		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
+			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish}
+			opts.Logger.Info("publishing is on: tokens with the right :publish may upload releases")
+		}
 	}
 	if s.linkKey != "" {
 		keys, err := readLinkKeys(s.linkKey, opts.Logger)

@@ -1,0 +1,153 @@
+// Package httpfile serves files over HTTP. It is [http.ServeContent] with three
+// additions: it reports what was sent, and why not all was; it leaves error
+// answers to the caller; and slow clients are not cut off by the server's
+// WriteTimeout.
+package httpfile
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+)
+
+const (
+	writeChunk      = 64 << 10 // the bytes for which the write deadline is extended
+	minWriteTimeout = 10 * time.Minute
+)
+
+// Sent is what was sent to a client.
+type Sent struct {
+	Status int   // 0: no header was sent, so that the caller can answer
+	Bytes  int64 // of the body
+}
+
+// A RefusedError is returned for a request with a condition or range that does not
+// hold. Nothing was sent.
+type RefusedError struct{ Status int }
+
+func (e *RefusedError) Error() string { return "a condition or range of the request does not hold" }
+
+// A HungUpError is returned if the client did not read the whole body.
+type HungUpError struct {
+	Sent int64
+	Err  error
+}
+
+func (e *HungUpError) Error() string {
+	return fmt.Sprintf("the client hung up after %d bytes: %v", e.Sent, e.Err)
+}
+
+func (e *HungUpError) Unwrap() error { return e.Err }
+
+// Serve answers a request with content. The headers that describe it are already
+// set. Sent is up to date even if content panics. Errors that are not of the types
+// above are errors of content.
+func Serve(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, sent *Sent) error {
+	if _, err := content.Seek(0, io.SeekEnd); err != nil { // ServeContent does not tell the cause
+		return err
+	}
+	cw := &writer{ResponseWriter: w, sent: sent}
+	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.WriteTimeout > 0 {
+		cw.timeout = max(srv.WriteTimeout, minWriteTimeout)
+	}
+	http.ServeContent(cw, req, "", time.Time{}, content)
+	switch {
+	case cw.refused != 0:
+		return &RefusedError{cw.refused}
+	case cw.err == nil:
+		return nil
+	case cw.source.err == nil:
+		return &HungUpError{sent.Bytes, cw.err}
+	}
+	return fmt.Errorf("the file cannot be read after %d bytes: %w", sent.Bytes, cw.source.err)
+}
+
+// A writer is the ResponseWriter for http.ServeContent. If the server has a write
+// deadline, it extends the deadline for each chunk, so that only a client that
+// stops reading is disconnected. It notices progress late: a blocked write
+// continues when a third of the connection's buffer is free, and the buffer may
+// have a megabyte.
+type writer struct {
+	http.ResponseWriter
+	sent    *Sent
+	timeout time.Duration // for a chunk; 0: none
+
+	refused int   // the error status that ServeContent chose
+	err     error // what ended the body early
+	source  *source
+}
+
+// A source is a reader that records its error.
+type source struct {
+	io.Reader
+	err error // never io.EOF
+}
+
+// Read implements [io.Reader].
+func (s *source) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if err != io.EOF {
+		s.err = err
+	}
+	return n, err
+}
+
+// WriteHeader implements [http.ResponseWriter].
+func (w *writer) WriteHeader(code int) {
+	if code >= 400 {
+		w.refused = code
+		return
+	}
+	w.sent.Status = code
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements [http.ResponseWriter]. ServeContent uses it for error texts,
+// and ReadFrom for content.
+func (w *writer) Write(b []byte) (int, error) {
+	if w.refused != 0 {
+		return len(b), nil
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.sent.Bytes += int64(n)
+	return n, err
+}
+
+// ReadFrom implements [io.ReaderFrom]. It passes a file on in the form that
+// net/http recognizes, so that the kernel can send it without a copy.
+func (w *writer) ReadFrom(src io.Reader) (n int64, err error) {
+	limited, ok := src.(*io.LimitedReader) // as ServeContent passes it
+	if !ok {
+		return io.Copy(struct{ io.Writer }{w}, src)
+	}
+	w.source = &source{Reader: limited.R}
+	var from io.Reader = w.source
+	file, isFile := limited.R.(*os.File)
+	if isFile {
+		from = file
+	}
+	for n < limited.N && w.err == nil {
+		chunk := &io.LimitedReader{R: from, N: limited.N - n}
+		if w.timeout > 0 {
+			chunk.N = min(chunk.N, writeChunk)
+			http.NewResponseController(w.ResponseWriter).SetWriteDeadline(time.Now().Add(w.timeout))
+		}
+		var m int64
+		m, w.err = io.Copy(w.ResponseWriter, chunk)
+		n += m
+		w.sent.Bytes += m
+		if w.err == nil && chunk.N > 0 {
+			w.source.err = io.ErrUnexpectedEOF
+			w.err = w.source.err
+		}
+	}
+	if isFile && w.err != nil && w.source.err == nil {
+		w.source.Read(make([]byte, 1)) // whose error was it? sendfile does not tell
+	}
+	return n, w.err
+}
+
+// Unwrap returns the underlying writer, for [http.ResponseController].
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,58 @@
+package rekisteri
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"io/fs"
+	"time"
+)
+
+// A Store is where an [FSBackend] publishes releases to: a file system that can
+// be written to. Its methods may be called concurrently, also by several
+// processes.
+//
+// Files are first staged, where the backend does not serve them, and then
+// committed together. A release's directory is <namespace>/<type>/<version>.
+type Store interface {
+	// An FS reads the tree, and what is staged.
+	fs.FS
+
+	// Stage stores a file for the release with a directory dir. Once check has
+	// accepted what was written, the file is listed by Staged, and survives a
+	// crash. If content or check returns an error, Stage stores nothing and
+	// returns that error. Stage may be called for the same name with several
+	// contents; all of them are kept.
+	Stage(ctx context.Context, dir, name string, content io.Reader, check func(StagedFile) error) (Staged, error)
+
+	// Staged returns what is staged for a release, or, if dir is a namespace, for
+	// all its releases, in the order of arrival.
+	Staged(ctx context.Context, dir string) ([]Staged, error)
+
+	// Commit makes a directory of staged files. It appears with all of them or
+	// not at all, and survives a crash. files has SHA256SUMS first and its
+	// signature last. If there is something at dir already, Commit changes
+	// nothing, and its error matches [fs.ErrExist].
+	Commit(ctx context.Context, dir string, files []Staged) error
+
+	// Discard removes what is staged for a release, or, if dir is a namespace,
+	// for each of its releases, unless something of it is younger than before.
+	Discard(ctx context.Context, dir string, before time.Time) error
+}
+
+// A Staged is a file that was staged.
+type Staged struct {
+	Name   string // in the release
+	Path   string // where the [Store] has it
+	Size   int64
+	SHA256 [sha256.Size]byte
+	Time   time.Time // when it arrived, by the clock of the store
+}
+
+// A StagedFile is a file that was written and is not staged yet.
+type StagedFile interface {
+	io.ReaderAt
+
+	// Written returns the file's size and digest.
+	Written() (size int64, sum [sha256.Size]byte)
+}
