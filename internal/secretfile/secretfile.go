@@ -1,4 +1,4 @@
-// Package secretfile reads files that hold secrets, a line each.
+// Package secretfile reads files with one secret on each line.
 package secretfile
 
 import (
@@ -15,23 +15,24 @@ import (
 type File struct {
 	Info fs.FileInfo
 
-	// Exposed says that others than the file's owner can read it. That is how
-	// Kubernetes mounts a secret.
+	// Exposed says that users other than the owner can read the file. Kubernetes
+	// mounts secrets that way.
 	Exposed bool
 
 	text string
 }
 
-const limit = 1 << 20 // bytes in a file
+// limit is the largest size of a file, in bytes.
+const limit = 1 << 20
 
-// Read reads a file. One that others than its owner can write is refused: who
-// can write it decides who gets in. Links are followed.
+// Read reads a file. It follows links. It returns an error for a file that users
+// other than the owner can write, because they could add secrets of their own.
 func Read(name string) (*File, error) {
 	info, err := os.Stat(name)
 	if err != nil {
 		return nil, err
 	}
-	if !info.Mode().IsRegular() { // and to open a pipe would wait for its writer
+	if !info.Mode().IsRegular() { // opening a pipe would wait for its writer
 		return nil, fmt.Errorf("%s is no regular file", name)
 	}
 	f, err := os.Open(name)
@@ -39,13 +40,13 @@ func Read(name string) (*File, error) {
 		return nil, err
 	}
 	defer f.Close()
-	if info, err = f.Stat(); err != nil { // of the one whose rights count
+	if info, err = f.Stat(); err != nil { // the name may have another file by now
 		return nil, err
 	}
 	file := &File{Info: info}
-	if runtime.GOOS != "windows" { // whose rights these bits don't show
+	if runtime.GOOS != "windows" { // there, these bits do not show who has access
 		if info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("%s can be written by others than its owner: chmod go-w it", name)
+			return nil, fmt.Errorf("%s can be written by users other than its owner: run chmod go-w %s", name, name)
 		}
 		file.Exposed = info.Mode().Perm()&0o044 != 0
 	}
@@ -60,8 +61,8 @@ func Read(name string) (*File, error) {
 	return file, nil
 }
 
-// Lines yields the fields of the lines that hold any, by the line's number. "#"
-// begins a comment.
+// Lines yields the number and the fields of each line that has any. "#" starts a
+// comment.
 func (f *File) Lines() iter.Seq2[int, []string] {
 	return func(yield func(int, []string) bool) {
 		n := 0
