@@ -488,13 +488,55 @@ func TestPublishAfterABrokenRun(t *testing.T) {
 				t.Fatalf("versions %q", got)
 			}
 			codes, answer := p.putAll("1.0.0", good)
-			if codes[len(codes)-1] != 201 {
+			if codes[len(codes)-1] != 201 || slices.Max(codes) >= 300 {
 				t.Errorf("%d %s", codes, answer)
 			}
 			if got := p.versions(); got != "1.0.0" {
 				t.Errorf("versions %q", got)
 			}
 		})
+	}
+}
+
+// An upload that another one has interrupted is completed by its last file.
+func TestPublishCompletesAnEarlierUpload(t *testing.T) {
+	first, second := releaseOf(t, "1.0.0", "first"), releaseOf(t, "1.0.0", "second")
+	p := newPublishing(t, keyTree())
+	for _, name := range []string{upOtherZip, upManifest, upSums, upSums + ".sig"} {
+		p.put("1.0.0", name, first[name])
+	}
+	for _, name := range []string{upOtherZip, upSums} {
+		p.put("1.0.0", name, second[name])
+	}
+	if code, answer := p.put("1.0.0", upZip, first[upZip]); code != 201 {
+		t.Errorf("%d %s", code, answer)
+	}
+	if got := p.served("1.0.0", upSums); got != first[upSums] {
+		t.Errorf("SHA256SUMS is %q", got)
+	}
+}
+
+// Whoever loses a race hears that the version is published, even if the stage
+// has gone with its file.
+func TestPublishLosesARace(t *testing.T) {
+	winner, loser := releaseOf(t, "1.0.0", "winner"), releaseOf(t, "1.0.0", "loser")
+	p := newPublishing(t, keyTree())
+	other := p.restart()
+	raced := false
+	rekisteri.OnStep(p.store, func(op, name string) error {
+		if op == "sync" && strings.HasSuffix(name, "/1.0.0") && !raced { // the file has just been staged
+			raced = true
+			if codes, answer := other.putAll("1.0.0", winner); codes[len(codes)-1] != 201 {
+				t.Errorf("the winner: %d %s", codes, answer)
+			}
+		}
+		return nil
+	})
+	if code, answer := p.put("1.0.0", upZip, loser[upZip]); code != 409 {
+		t.Errorf("the loser: %d %s", code, answer)
+	}
+	if code, answer := p.put("1.0.0", upZip, winner[upZip]); code != 200 {
+		t.Errorf("the winner's file: %d %s", code, answer)
 	}
 }
 
