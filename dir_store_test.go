@@ -24,6 +24,7 @@ var errCrash = errors.New("the process has crashed")
 // that is torn, loses nothing that is published, and the same upload completes
 // afterwards.
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	files := releaseOf(t, "1.0.0", "first")
 	published := 0
 	for crashAt := 1; ; crashAt++ {
@@ -126,6 +127,7 @@ func TestStoreSyncsInOrder(t *testing.T) {
 // backends over one directory. One wins; the others get 409. Readers see the
 // release whole or not at all.
 func TestRacingPublishers(t *testing.T) {
+	t.Parallel()
 	rounds := 20
 	if testing.Short() {
 		rounds = 3
@@ -199,6 +201,7 @@ func TestRacingPublishers(t *testing.T) {
 
 // A release that one process publishes is visible in another within two seconds.
 func TestPublishedElsewhere(t *testing.T) {
+	t.Parallel()
 	p := newPublishing(t, keyTree())
 	other := p.restart()
 	if got := other.versions(); got != "" {

@@ -51,6 +51,7 @@ func testReplaced(t *testing.T) {
 
 // TestOneOfMany edits one document of 4,000, and has no other read again.
 func TestOneOfMany(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n, edited = 4000, 1234
 		document := func(i int) string { return fmt.Sprintf("acme/p%d.json", i) }
@@ -227,6 +228,7 @@ func TestEvictedDocumentWithOtherKeys(t *testing.T) {
 // The versions of a document that were read alone share their looks at it. A
 // change, or a directory that appears, is visible in time to all of them.
 func TestVersionsOfADocumentShareLooks(t *testing.T) {
+	t.Parallel()
 	var versions []string
 	for i := range 100 {
 		versions = append(versions, fmt.Sprintf("1.0.%d", i))

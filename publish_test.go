@@ -243,6 +243,7 @@ func TestPublishMissing(t *testing.T) {
 // Every refusal has its status, and tells the user what to do. Nothing is
 // published, and nothing that was published changes.
 func TestPublishRefusals(t *testing.T) {
+	t.Parallel()
 	good := releaseOf(t, "1.0.0", "first")
 	edited := func(edit func(files map[string]string)) map[string]string {
 		files := maps.Clone(good)
@@ -297,6 +298,8 @@ func TestPublishRefusals(t *testing.T) {
 		{name: "too large", file: upSums, files: edited(func(files map[string]string) { files[upSums] = strings.Repeat("x", 4<<20+1) }), status: 413, detail: "larger than 4 MiB"},
 		{name: "too large, without a length", file: upSums, files: edited(func(files map[string]string) { files[upSums] = strings.Repeat("x", 4<<20+1) }),
 			edit: func(req *http.Request) { req.ContentLength = -1 }, status: 413, detail: "larger than 4 MiB"},
+		{name: "larger than a handler around the registry allows", file: upZip,
+			edit: func(req *http.Request) { req.Body = http.MaxBytesReader(nil, req.Body, 100) }, status: 413, detail: "larger than the server allows"},
 		{name: "wrong checksum header", file: upZip, edit: header("X-Checksum-Sha256", strings.Repeat("0", 64)), status: 422, detail: "X-Checksum-Sha256"},
 		{name: "compressed", file: upZip, edit: header("Content-Encoding", "gzip"), status: 422, detail: "Content-Encoding"},
 
@@ -449,6 +452,7 @@ func TestPublishedReleaseNeverChanges(t *testing.T) {
 
 // A release can be published after a run that went wrong.
 func TestPublishAfterABrokenRun(t *testing.T) {
+	t.Parallel()
 	good := releaseOf(t, "1.0.0", "second build")
 	for _, test := range []struct {
 		name   string
@@ -584,6 +588,7 @@ func TestPublishIsOff(t *testing.T) {
 
 // What the store fails with has a status that a client understands.
 func TestPublishStoreErrors(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		err    error
 		status int
