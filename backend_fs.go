@@ -90,6 +90,7 @@ type SnapshotFS interface {
 
 const (
 	checkEvery  = time.Second      // a provider is checked for changes no more often
+	staleAfter  = 2 * time.Second  // requests wait for the check of what is older
 	restFactor  = 20               // nor sooner than this many times what its last check took
 	firstWait   = 8 * time.Second  // clients give up after 10
 	remindEvery = time.Hour        // a problem that lasts is logged again
@@ -131,7 +132,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	}
 	b.policy = &refresh.Policy{
 		Every: checkEvery, Rest: restFactor, FirstWait: firstWait,
-		Fresh: 2 * time.Second, StaleWait: 100 * time.Millisecond,
+		Fresh: staleAfter, StaleWait: 100 * time.Millisecond,
 	}
 	b.problems = &problemLog{log: b.log}
 	b.tree = newTreeNames(fsys, b.log, b.problems)
@@ -288,6 +289,11 @@ func (b *FSBackend) get(ctx context.Context, s scope) (*state, error) {
 func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string) (*content, error) {
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {
+		if l, ok := b.cache.Get(one); ok {
+			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now()) && s.content.releases[version] != nil {
+				return s.content, nil
+			}
+		}
 		s, err := b.get(ctx, one)
 		if err != nil {
 			return nil, err

@@ -371,6 +371,7 @@ func (k *keeping) Open(ctx context.Context, p rekisteri.Provider, version, name 
 // A zip that breaks off is logged with its name, at error level if the client is
 // not the reason.
 func TestIncompleteZip(t *testing.T) {
+	t.Parallel()
 	const size = 32 << 20 // more than what connections buffer
 	dir := t.TempDir()
 	newTree(t, "1.0.0").largeZip(size).write(t, dir)

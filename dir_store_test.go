@@ -24,6 +24,7 @@ var errCrash = errors.New("the process has crashed")
 // that is torn, loses nothing that is published, and the same upload completes
 // afterwards.
 func TestCrashAtEveryStep(t *testing.T) {
+	t.Parallel()
 	files := releaseOf(t, "1.0.0", "first")
 	published := 0
 	for crashAt := 1; ; crashAt++ {
@@ -48,6 +49,13 @@ func TestCrashAtEveryStep(t *testing.T) {
 			if text := checkText(t, p.backend, &rekisteri.CheckOptions{Hash: true}); got != "1.0.0" || text != "" {
 				t.Fatalf("crash at step %d: versions %q are served; Check says %s", crashAt, got, text)
 			}
+		}
+		if !slices.Contains(codes, 500) || slices.Index(codes, 500) == len(codes)-1 {
+			// All files were staged: the last one again is enough.
+			if code, answer := p.put("1.0.0", upSums+".sig", files[upSums+".sig"]); code != 201 && code != 200 {
+				t.Fatalf("crash at step %d: the last file afterwards: %d %s", crashAt, code, answer)
+			}
+			got = "1.0.0"
 		}
 		codes, answer := p.putAll("1.0.0", files)
 		if last := codes[len(codes)-1]; last != 201 && !(got == "1.0.0" && last == 200) && !slices.Contains(codes, 201) {
@@ -119,6 +127,7 @@ func TestStoreSyncsInOrder(t *testing.T) {
 // backends over one directory. One wins; the others get 409. Readers see the
 // release whole or not at all.
 func TestRacingPublishers(t *testing.T) {
+	t.Parallel()
 	rounds := 20
 	if testing.Short() {
 		rounds = 3
@@ -192,6 +201,7 @@ func TestRacingPublishers(t *testing.T) {
 
 // A release that one process publishes is visible in another within two seconds.
 func TestPublishedElsewhere(t *testing.T) {
+	t.Parallel()
 	p := newPublishing(t, keyTree())
 	other := p.restart()
 	if got := other.versions(); got != "" {
@@ -313,6 +323,37 @@ func TestCommitCopiesWhereLinkingFails(t *testing.T) {
 		got, err := fs.ReadFile(p.store, "acme/hello/1.0.0/"+s.Name)
 		if err != nil || string(got) != files[s.Name] {
 			t.Errorf("%s: %d bytes, %v", s.Name, len(got), err)
+		}
+	}
+}
+
+// Commit changes nothing that is there already, not even an empty directory,
+// which somebody may be about to fill.
+func TestCommitToSomethingElse(t *testing.T) {
+	for name, make := range map[string]func(dir string) error{
+		"an empty directory": func(dir string) error { return os.MkdirAll(dir, 0o777) },
+		"a directory": func(dir string) error {
+			return errors.Join(os.MkdirAll(dir, 0o777), os.WriteFile(filepath.Join(dir, "x"), nil, 0o666))
+		},
+		"a file": func(dir string) error {
+			return errors.Join(os.MkdirAll(filepath.Dir(dir), 0o777), os.WriteFile(dir, nil, 0o666))
+		},
+		"a file in the place of the provider": func(dir string) error { return os.WriteFile(filepath.Dir(dir), nil, 0o666) },
+	} {
+		p := newPublishing(t, keyTree())
+		s, err := p.store.Stage(t.Context(), "acme/hello/1.0.0", "a", strings.NewReader("a"), func(rekisteri.StagedFile) error { return nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := make(filepath.Join(p.dir, "acme", "hello", "1.0.0")); err != nil {
+			t.Fatal(err)
+		}
+		before := filesBelow(t, p.dir)
+		if err := p.store.Commit(t.Context(), "acme/hello/1.0.0", []rekisteri.Staged{s}); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if after := filesBelow(t, p.dir); !slices.Equal(after, before) {
+			t.Errorf("%s: the files are %q, and were %q", name, after, before)
 		}
 	}
 }

@@ -178,6 +178,7 @@ func (n manyVersions) Release(context.Context, rekisteri.Provider, string) (*rek
 
 // A dropped value is logged once an hour, however many there are.
 func TestDroppedValuesAreLogged(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		for _, test := range []struct {
 			name    string

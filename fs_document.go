@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"io/fs"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/metadata"
@@ -21,6 +22,7 @@ type document struct {
 	version  tree.Version
 	sum      uint64
 	parsed   *parsedDocument // what it said when it was last good; nil: never
+	index    *documentIndex  // by which one version was read; nil: the whole was
 	problem  *Problem        // why it is not served as it is now; nil: it is
 	lost     error           // why it may have versions that were never read; nil: it does not
 }
@@ -31,6 +33,7 @@ type parsedDocument struct {
 	releases map[string]*Release
 	problems []Problem
 	size     int64
+	keysSize int64 // what of size are the keys
 }
 
 // A documentIndex is what stays in memory of a document that was evicted, so
@@ -39,12 +42,32 @@ type documentIndex struct {
 	snapshot string
 	version  tree.Version
 	*metadata.Index
+
+	// checked is when the document was last found unchanged, and all there is of
+	// the provider, in nanoseconds of Unix time. The versions that were read by
+	// the index are fresh for as long as the whole would be. claimed is when one
+	// of them last began to check that.
+	checked, claimed atomic.Int64
+}
+
+// fresh reports whether the index still says all there is of the provider, or
+// somebody else has just begun to find that out.
+func (x *documentIndex) fresh(now time.Time) bool {
+	if x == nil {
+		return false
+	}
+	age := time.Duration(now.UnixNano() - x.checked.Load())
+	if age < checkEvery || age >= staleAfter {
+		return age < checkEvery
+	}
+	claimed := x.claimed.Load()
+	return time.Duration(now.UnixNano()-claimed) < checkEvery || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
 }
 
 // readDocument reads the metadata document of a provider. What cannot be read
 // stays as it was in prev, with a problem. It returns nil if there is no
 // document, and prev if it has not changed.
-func (b *FSBackend) readDocument(s scope, ns *namespaceDir, prev *document) *document {
+func (b *FSBackend) readDocument(s scope, ns *namespaceDir, names typeNames, prev *document) *document {
 	path := s.Provider.String() + ".json"
 	if prev == nil {
 		prev = new(document)
@@ -72,15 +95,21 @@ func (b *FSBackend) readDocument(s scope, ns *namespaceDir, prev *document) *doc
 	if !info.Mode().IsRegular() {
 		return broken(notFileProblem(path, effect, "put the metadata document in its place"), fs.ErrNotExist)
 	}
+	now := time.Now()
 	if prev.snapshot == ns.id && prev.version.Proves(info) {
+		if prev.index != nil && !names.dir {
+			prev.index.checked.Store(now.UnixNano())
+		}
 		return prev
 	}
 	if s.version != "" {
-		if parsed := b.readVersion(s, ns, path, info); parsed != nil {
-			return &document{snapshot: ns.id, parsed: parsed}
+		if index, parsed := b.readVersion(s, ns, path, info); parsed != nil {
+			if !names.dir {
+				index.checked.Store(now.UnixNano())
+			}
+			return &document{snapshot: ns.id, version: index.version, index: index, parsed: parsed}
 		}
 	}
-	now := time.Now()
 	data, info, err := tree.ReadFile(ns.fsys, path, maxDocument)
 	if err != nil {
 		return broken(unreadableProblem(path, err, effect), err)
@@ -95,35 +124,37 @@ func (b *FSBackend) readDocument(s scope, ns *namespaceDir, prev *document) *doc
 		return broken(Problem{Path: path, What: err.Error(), Effect: effect, Fix: "correct the file"}, err)
 	}
 	doc.parsed = parseDocument(path, decoded, s.version)
-	b.indexes.Put(s.Provider, &documentIndex{ns.id, doc.version, decoded.Index}, decoded.Index.Size())
+	b.indexes.Put(s.Provider, &documentIndex{snapshot: ns.id, version: doc.version, Index: decoded.Index}, decoded.Index.Size())
 	return doc
 }
 
 // readVersion reads one version of a document whose index is in memory. It
 // returns nil if that is not possible: the document is then read as a whole.
-func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.FileInfo) *parsedDocument {
+func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.FileInfo) (*documentIndex, *parsedDocument) {
 	index, ok := b.indexes.Get(s.Provider)
 	if !ok || index.snapshot != ns.id || !index.version.Proves(info) {
-		return nil
+		return nil, nil
 	}
 	offset, length, ok := index.Span(s.version)
 	if !ok {
-		return &parsedDocument{} // the document has no such version
+		return index, &parsedDocument{} // the document has no such version
 	}
 	f, info, err := tree.Open(ns.fsys, path)
 	if err != nil {
-		return nil
+		return nil, nil
 	}
 	defer f.Close()
 	part := make([]byte, length)
 	if n, _ := f.ReadAt(part, offset); n < length || !index.version.Proves(info) {
-		return nil
+		return nil, nil
 	}
 	v, ok := index.Decode(s.version, part)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	return parseDocument(path, &metadata.Document{Versions: []metadata.Version{*v}}, s.version)
+	parsed := parseDocument(path, &metadata.Document{Versions: []metadata.Version{*v}}, s.version)
+	parsed.size -= parsed.keysSize // the index has them
+	return index, parsed
 }
 
 // parseDocument returns what a document says, or of one version only if that is
@@ -161,11 +192,12 @@ func parseDocument(path string, decoded *metadata.Document, only string) *parsed
 		d.size += v.Size() + int64(listedSize+len(v.Version)+16*len(v.Protocols)+releaseSize+packageSize*len(rel.Packages))
 	}
 	for _, all := range keys {
-		d.size += int64(keySize * len(all))
 		for _, key := range all {
-			d.size += int64(len(key.ASCIIArmor))
+			d.keysSize += int64(len(key.ASCIIArmor))
 		}
+		d.size += int64(keySize * len(all))
 	}
+	d.size += d.keysSize
 	for _, p := range d.problems {
 		d.size += int64(problemSize + len(p.What))
 	}

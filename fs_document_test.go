@@ -51,6 +51,7 @@ func testReplaced(t *testing.T) {
 
 // TestOneOfMany edits one document of 4,000, and has no other read again.
 func TestOneOfMany(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n, edited = 4000, 1234
 		document := func(i int) string { return fmt.Sprintf("acme/p%d.json", i) }
@@ -222,4 +223,62 @@ func TestEvictedDocumentWithOtherKeys(t *testing.T) {
 			t.Errorf("after the change: %+v, %v; %d opens", rel, err, l.calls["acme/hello.json"]-before)
 		}
 	})
+}
+
+// The versions of a document that were read alone share their looks at it. A
+// change, or a directory that appears, is visible in time to all of them.
+func TestVersionsOfADocumentShareLooks(t *testing.T) {
+	t.Parallel()
+	var versions []string
+	for i := range 100 {
+		versions = append(versions, fmt.Sprintf("1.0.%d", i))
+	}
+	for _, change := range []string{"a changed document", "a directory", "no document"} {
+		synctest.Test(t, func(t *testing.T) {
+			l := newLiveFS(tree{"acme/hello.json": documentOf(versions...), "other/large.json": documentOf(slices.Repeat([]string{"1.0.0"}, 1)...)})
+			b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: quiet(t), CacheBytes: 1 << 20})
+			ask := func() (names []string) {
+				for _, version := range versions {
+					rel, err := b.Release(t.Context(), acmeHello, version)
+					if err != nil {
+						names = append(names, "")
+						continue
+					}
+					names = append(names, rel.Packages[0].Filename)
+				}
+				synctest.Wait()
+				return names
+			}
+			ask()
+			before := l.calls["acme/hello.json"]
+			for range 20 {
+				time.Sleep(100 * time.Millisecond)
+				ask()
+			}
+			if n := l.calls["acme/hello.json"] - before; n > 20 {
+				t.Errorf("%s: the document was opened %d times in two seconds", change, n)
+			}
+			l.edit(func(files fstest.MapFS) {
+				switch change {
+				case "a changed document":
+					files["acme/hello.json"] = file(strings.ReplaceAll(documentOf(versions...), "f.zip", "g.zip"))
+				case "a directory":
+					for name, f := range newTree(t, "1.0.7").mapFS() {
+						files[name] = f
+					}
+				case "no document":
+					delete(files, "acme/hello.json")
+				}
+			})
+			for range 20 {
+				time.Sleep(100 * time.Millisecond)
+				ask()
+			}
+			names := ask()
+			want := map[string]string{"a changed document": "g.zip", "a directory": "terraform-provider-hello_1.0.7_darwin_arm64.zip"}[change]
+			if names[7] != want {
+				t.Errorf("%s: after two seconds, the file of 1.0.7 is %q, want %q", change, names[7], want)
+			}
+		})
+	}
 }

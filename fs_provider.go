@@ -172,19 +172,32 @@ func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, e
 // hung file system cannot take the slots of the others.
 func (b *FSBackend) enter(namespace string) (leave func(), err error) {
 	slots := b.tree.namespace(namespace).slots
-	timer := time.NewTimer(firstWait) // then nobody waits for the load any more
-	defer timer.Stop()
-	for i, c := range []chan struct{}{slots, b.slots} {
-		select {
-		case c <- struct{}{}:
-		case <-timer.C:
-			if i > 0 {
-				<-slots
-			}
-			return nil, errBusy
-		}
+	if err := take(slots); err != nil {
+		return nil, err
+	}
+	if err := take(b.slots); err != nil {
+		<-slots
+		return nil, err
 	}
 	return func() { <-b.slots; <-slots }, nil
+}
+
+// take puts a token into a channel when there is room. It gives up when nobody
+// waits for the load any more.
+func take(slots chan struct{}) error {
+	select {
+	case slots <- struct{}{}:
+		return nil
+	default:
+	}
+	timer := time.NewTimer(firstWait)
+	defer timer.Stop()
+	select {
+	case slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return errBusy
+	}
 }
 
 // readOnce reads what has changed of a scope. missing reports that something was
@@ -195,7 +208,7 @@ func (b *FSBackend) readOnce(s scope, ns *namespaceDir, names typeNames, prev *s
 	}
 	next = &state{asOf: time.Now(), fsys: ns.fsys, snapshot: ns.id}
 	if names.document {
-		next.document = b.readDocument(s, ns, prev.document)
+		next.document = b.readDocument(s, ns, names, prev.document)
 		missing = next.document == nil
 	}
 	next.files = maps.Clone(ns.keys)

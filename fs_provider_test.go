@@ -107,6 +107,7 @@ func TestFreshness(t *testing.T) {
 // TestSlow reads a large provider from a file system whose every call takes a
 // millisecond, in a time of its own.
 func TestSlow(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTree(t)
 		var platforms []string

@@ -26,6 +26,7 @@ func provider(i int) rekisteri.Provider {
 // Looking at releases that have settled costs one call for the provider, and no
 // more than 1,000 a second for the rotation of all of them.
 func TestLooksAreBounded(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const providers, seconds = 60, 20
 		v := newVirtualFS(t, providers, 50, 14, 0)
@@ -168,6 +169,7 @@ func TestReleaseWithoutTimesSettles(t *testing.T) {
 // A version of a provider that is not in memory is read without the others: a
 // directory, or a part of a document.
 func TestOneVersionIsReadAlone(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtualFS(t, 3, 1000, 14, time.Millisecond)
 		b := newBackend(t, v)
@@ -301,6 +303,7 @@ func TestHungNamespaceIsAlone(t *testing.T) {
 
 // A burst of first requests is answered, if the file system is healthy.
 func TestColdBurst(t *testing.T) {
+	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtualFS(t, 2000, 1, 14, time.Millisecond)
 		b := rekisteri.NewFSBackend(v, &rekisteri.FSOptions{Logger: quiet(t)})

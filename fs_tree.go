@@ -253,7 +253,7 @@ func (t *treeNames) find(ctx context.Context, p Provider) (*namespaceDir, typeNa
 	if outage, ok := errors.AsType[*treeError](err); ok {
 		t.health.Store(&treeHealth{time.Now(), outage})
 		t.logOutage(outage)
-	} else if err == nil || errors.Is(err, fs.ErrNotExist) {
+	} else if h := t.health.Load(); (err == nil || errors.Is(err, fs.ErrNotExist)) && (h == nil || h.err != nil || time.Since(h.looked) >= time.Second) {
 		t.health.Store(&treeHealth{time.Now(), nil})
 		t.logRecovery()
 	}

@@ -604,6 +604,7 @@ func (f faulty) Release(ctx context.Context, p rekisteri.Provider, version strin
 // A fault affects only the request that meets it, and the backend's context ends
 // when the client has gone.
 func TestFaultyBackend(t *testing.T) {
+	t.Parallel()
 	ended := make(chan error, 1)
 	reg := newRegistry(t, faulty{func(ctx context.Context) {
 		<-ctx.Done()

@@ -21,6 +21,7 @@ import (
 // The tree has the releases 1.0.0 and 2.0.0 of acme/hello before it is edited.
 // Whatever happens to 2.0.0, 1.0.0 is served.
 func TestProblems(t *testing.T) {
+	t.Parallel()
 	var got strings.Builder
 	for _, test := range []struct {
 		name string

@@ -235,6 +235,8 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 		b.err = &UploadError{Detail: "the body does not have the sum in X-Checksum-Sha256: it was damaged on its way, or the header is wrong"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = &refusal{status: http.StatusRequestTimeout, reason: "the body made no progress"}
+	case errors.As(err, new(*http.MaxBytesError)): // of a handler around the registry
+		b.err = &refusal{status: http.StatusRequestEntityTooLarge, reason: b.name + " is larger than the server allows"}
 	case err != nil && err != io.EOF:
 		b.err = &refusal{status: http.StatusBadRequest, reason: "the body is shorter than its Content-Length, or was cut off: " + err.Error()}
 	default:

@@ -243,6 +243,7 @@ func TestPublishMissing(t *testing.T) {
 // Every refusal has its status, and tells the user what to do. Nothing is
 // published, and nothing that was published changes.
 func TestPublishRefusals(t *testing.T) {
+	t.Parallel()
 	good := releaseOf(t, "1.0.0", "first")
 	edited := func(edit func(files map[string]string)) map[string]string {
 		files := maps.Clone(good)
@@ -297,6 +298,8 @@ func TestPublishRefusals(t *testing.T) {
 		{name: "too large", file: upSums, files: edited(func(files map[string]string) { files[upSums] = strings.Repeat("x", 4<<20+1) }), status: 413, detail: "larger than 4 MiB"},
 		{name: "too large, without a length", file: upSums, files: edited(func(files map[string]string) { files[upSums] = strings.Repeat("x", 4<<20+1) }),
 			edit: func(req *http.Request) { req.ContentLength = -1 }, status: 413, detail: "larger than 4 MiB"},
+		{name: "larger than a handler around the registry allows", file: upZip,
+			edit: func(req *http.Request) { req.Body = http.MaxBytesReader(nil, req.Body, 100) }, status: 413, detail: "larger than the server allows"},
 		{name: "wrong checksum header", file: upZip, edit: header("X-Checksum-Sha256", strings.Repeat("0", 64)), status: 422, detail: "X-Checksum-Sha256"},
 		{name: "compressed", file: upZip, edit: header("Content-Encoding", "gzip"), status: 422, detail: "Content-Encoding"},
 
@@ -449,6 +452,7 @@ func TestPublishedReleaseNeverChanges(t *testing.T) {
 
 // A release can be published after a run that went wrong.
 func TestPublishAfterABrokenRun(t *testing.T) {
+	t.Parallel()
 	good := releaseOf(t, "1.0.0", "second build")
 	for _, test := range []struct {
 		name   string
@@ -488,13 +492,55 @@ func TestPublishAfterABrokenRun(t *testing.T) {
 				t.Fatalf("versions %q", got)
 			}
 			codes, answer := p.putAll("1.0.0", good)
-			if codes[len(codes)-1] != 201 {
+			if codes[len(codes)-1] != 201 || slices.Max(codes) >= 300 {
 				t.Errorf("%d %s", codes, answer)
 			}
 			if got := p.versions(); got != "1.0.0" {
 				t.Errorf("versions %q", got)
 			}
 		})
+	}
+}
+
+// An upload that another one has interrupted is completed by its last file.
+func TestPublishCompletesAnEarlierUpload(t *testing.T) {
+	first, second := releaseOf(t, "1.0.0", "first"), releaseOf(t, "1.0.0", "second")
+	p := newPublishing(t, keyTree())
+	for _, name := range []string{upOtherZip, upManifest, upSums, upSums + ".sig"} {
+		p.put("1.0.0", name, first[name])
+	}
+	for _, name := range []string{upOtherZip, upSums} {
+		p.put("1.0.0", name, second[name])
+	}
+	if code, answer := p.put("1.0.0", upZip, first[upZip]); code != 201 {
+		t.Errorf("%d %s", code, answer)
+	}
+	if got := p.served("1.0.0", upSums); got != first[upSums] {
+		t.Errorf("SHA256SUMS is %q", got)
+	}
+}
+
+// Whoever loses a race hears that the version is published, even if the stage
+// has gone with its file.
+func TestPublishLosesARace(t *testing.T) {
+	winner, loser := releaseOf(t, "1.0.0", "winner"), releaseOf(t, "1.0.0", "loser")
+	p := newPublishing(t, keyTree())
+	other := p.restart()
+	raced := false
+	rekisteri.OnStep(p.store, func(op, name string) error {
+		if op == "sync" && strings.HasSuffix(name, "/1.0.0") && !raced { // the file has just been staged
+			raced = true
+			if codes, answer := other.putAll("1.0.0", winner); codes[len(codes)-1] != 201 {
+				t.Errorf("the winner: %d %s", codes, answer)
+			}
+		}
+		return nil
+	})
+	if code, answer := p.put("1.0.0", upZip, loser[upZip]); code != 409 {
+		t.Errorf("the loser: %d %s", code, answer)
+	}
+	if code, answer := p.put("1.0.0", upZip, winner[upZip]); code != 200 {
+		t.Errorf("the winner's file: %d %s", code, answer)
 	}
 }
 
@@ -542,6 +588,7 @@ func TestPublishIsOff(t *testing.T) {
 
 // What the store fails with has a status that a client understands.
 func TestPublishStoreErrors(t *testing.T) {
+	t.Parallel()
 	for _, test := range []struct {
 		err    error
 		status int

@@ -10,8 +10,9 @@ import (
 	"testing"
 )
 
-// TestDocsCompile compiles the Go of the README, and runs the tests of
-// docs/backends.md, in a fresh module outside the tree, as a newcomer would.
+// TestDocsCompile compiles the Go of the README and of docs/embedding.md, and runs
+// the tests of docs/backends.md, in a new module outside the tree, as a newcomer
+// would.
 func TestDocsCompile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a module")
@@ -71,6 +72,21 @@ func TestBackend(t *testing.T) {
 	backend := rekisteri.NewFSBackend(rekisteritest.Releases(), nil)
 `+blocks[2]+`}
 `)
+	write("portal/portal.go", `package portal
+
+import (
+	"fmt"
+	"io/fs"
+	"iter"
+	"log/slog"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/rekisteri/rekisteri"
+)
+
+`+strings.Join(goBlocks(t, "docs/embedding.md"), "\n"))
 	for i, block := range goBlocks(t, "docs/backends.md") {
 		if !strings.Contains("\n"+block, "\npackage store\n") { // a test to add to the others
 			block = `package store

@@ -5,7 +5,11 @@
 // and gets its data from a [Backend]. [NewFSBackend] returns a backend for a
 // directory, or any other [fs.FS]:
 //
-//	reg := rekisteri.New(rekisteri.NewFSBackend(os.DirFS("providers"), nil), nil)
+//	dir, err := rekisteri.OpenDir("providers")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	reg := rekisteri.New(rekisteri.NewFSBackend(dir, nil), nil)
 //	http.ListenAndServe("127.0.0.1:5000", reg)
 //
 // A backend for other storage, such as a database, implements the two methods of
@@ -107,8 +111,8 @@ type Version struct {
 // A Release is what clients need to install one version of a provider.
 type Release struct {
 	// Protocols are the versions of the plugin protocol that this version of
-	// the provider speaks. Clients accept major versions 5 and 6. If there are
-	// none, clients assume that they are compatible.
+	// the provider speaks. Clients accept major versions 5 and 6. If the list is
+	// empty, clients assume that the provider is compatible.
 	Protocols []string
 
 	// Packages holds one package per platform.
@@ -138,8 +142,8 @@ type Package struct {
 	// SHA256 is the digest of the zip.
 	SHA256 [sha256.Size]byte
 
-	// SigningKeys are the public keys that may have signed SHA256SUMS. Clients
-	// try them in order. They refuse a package without keys.
+	// SigningKeys are the public keys to verify SHA256SUMS with. Clients try them
+	// in order. They refuse a package without keys.
 	SigningKeys []SigningKey
 }
 
@@ -249,9 +253,9 @@ type Options struct {
 	// for servers that protect /v1/providers/ by other means.
 	LinkKeys [][32]byte
 
-	// LinkTTL is how long a signed link is valid at least; it may be valid for
-	// up to half as long again. It is checked when a request starts, so a long
-	// download is not interrupted. Zero is one hour.
+	// LinkTTL is the minimum lifetime of a signed link. The maximum is one and a
+	// half times as long. It is checked when a request starts, so a long download
+	// is not interrupted. Zero is one hour.
 	LinkTTL time.Duration
 
 	// PageBytes limits the memory for encoded documents, in bytes. Zero is 16
@@ -342,9 +346,9 @@ type headers struct {
 // New returns a Registry that serves the providers of b, and their files if b is
 // an [Opener]. Nil options are the defaults.
 //
-// New panics if b is nil, Publish lacks a field, ExternalURL is not an absolute http or https URL, a
-// link key is all zeros, LinkTTL is negative, or Services cannot be encoded or
-// contains "providers.v1".
+// New panics if b is nil, Publish lacks a field, ExternalURL is not an absolute
+// http or https URL, a link key is all zeros, LinkTTL is negative, or Services
+// cannot be encoded or contains "providers.v1".
 func New(b Backend, opts *Options) *Registry {
 	if b == nil {
 		panic("rekisteri: New needs a Backend")

@@ -272,6 +272,7 @@ func TestRegistryForOtherHandlers(t *testing.T) {
 
 // The module depends on the standard library and x/mod only, tests included.
 func TestDependencies(t *testing.T) {
+	t.Parallel()
 	out, err := exec.Command("go", "list", "-deps", "-test", "-f", "{{if not .Standard}}{{with .Module}}{{.Path}}{{end}}{{end}}", "./...").Output()
 	if err != nil {
 		t.Fatal(err)

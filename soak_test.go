@@ -29,7 +29,7 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-var soak = flag.Duration("soak", 0, "how long TestSoak goes on; 0: 3s, or 1s with -short")
+var soak = flag.Duration("soak", 0, "how long TestSoak goes on; 0: 3s")
 
 // TestSoak loads several registries with all kinds of requests, from clients of
 // all kinds: one whose tree changes and is larger than its memory, one whose
@@ -39,10 +39,10 @@ var soak = flag.Duration("soak", 0, "how long TestSoak goes on; 0: 3s, or 1s wit
 // whole, and afterwards nothing is left behind.
 func TestSoak(t *testing.T) {
 	if *soak == 0 {
-		*soak = 3 * time.Second
 		if testing.Short() {
-			*soak = time.Second
+			t.Skip("takes 6 seconds; to run it with -short, set -soak")
 		}
+		*soak = 3 * time.Second
 	}
 	s := newSoaking(t)
 	goroutines, files, heap := runtime.NumGoroutine(), openFiles(), heapBytes()
@@ -65,8 +65,8 @@ func TestSoak(t *testing.T) {
 	s.group.Wait()
 	close(s.hang)
 
-	s.unreliable.Store(false) // and everything is as if nothing had been
-	time.Sleep(2 * time.Second)
+	s.unreliable.Store(false)           // and everything is as if nothing had been
+	time.Sleep(1200 * time.Millisecond) // errors are kept for a second
 	s.askUnreliable(rand.New(rand.NewPCG(1, 1)))
 	s.client.CloseIdleConnections()
 	for deadline := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines+20 || openFiles() > files+20; time.Sleep(20 * time.Millisecond) {
@@ -221,10 +221,13 @@ func (s *soaking) release(r *rand.Rand) {
 	coming := newTree(s.t, "3.0.0")
 	delete(coming, "acme/key.asc")
 	coming.write(s.t, s.dir)
-	time.Sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
+	s.sleep(time.Duration(r.IntN(1500)) * time.Millisecond)
 	os.RemoveAll(filepath.Join(s.dir, "acme/hello/3.0.0"))
-	time.Sleep(time.Duration(r.IntN(500)) * time.Millisecond)
+	s.sleep(time.Duration(r.IntN(500)) * time.Millisecond)
 }
+
+// sleep sleeps, but not much longer than the workers work.
+func (s *soaking) sleep(d time.Duration) { time.Sleep(min(d, time.Until(s.end))) }
 
 // rewrite replaces documents, and breaks one.
 func (s *soaking) rewrite(r *rand.Rand) {
@@ -502,7 +505,7 @@ func (s *soaking) crowd(r *rand.Rand) {
 		for _, conn := range conns {
 			conn.Close()
 		}
-		time.Sleep(time.Second)
+		s.sleep(time.Second)
 	}()
 	for range min(1000, maxFiles()/4) {
 		conn := s.dial()
@@ -573,5 +576,5 @@ func (s *soaking) burst(*rand.Rand) {
 		})
 	}
 	group.Wait()
-	time.Sleep(500 * time.Millisecond)
+	s.sleep(500 * time.Millisecond)
 }

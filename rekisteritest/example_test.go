@@ -13,7 +13,7 @@ import (
 	"github.com/rekisteri/rekisteri/rekisteritest"
 )
 
-// A backend that reads a directory in the layout of docs/layout.md.
+// This backend reads a directory in the layout of docs/layout.md.
 func ExampleTest() {
 	dir, err := os.MkdirTemp("", "releases") // in a test: t.TempDir()
 	if err != nil {
@@ -23,13 +23,13 @@ func ExampleTest() {
 	if err := os.CopyFS(dir, rekisteritest.Releases()); err != nil {
 		log.Fatal(err)
 	}
-	backend := rekisteri.NewFSBackend(os.DirFS(dir), nil) // here: your own
+	backend := rekisteri.NewFSBackend(os.DirFS(dir), nil) // your backend
 
 	fmt.Println(rekisteritest.Test(context.Background(), backend))
 	// Output: <nil>
 }
 
-// A memory is a backend that holds everything, the files too.
+// A memory is a backend that stores everything in memory, including the files.
 type memory map[rekisteri.Provider]rekisteritest.Content
 
 func (m memory) Versions(_ context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
@@ -57,9 +57,9 @@ type memoryFile struct{ *bytes.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// A backend that does not read the layout is loaded from values.
+// This backend does not read the layout. It is loaded from values.
 func ExampleContents() {
-	backend := make(memory) // here: your own
+	backend := make(memory) // your backend
 	for provider, content := range rekisteritest.Contents() {
 		backend[provider] = content
 	}

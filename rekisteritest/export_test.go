@@ -1,13 +1,18 @@
 package rekisteritest
 
-// Within is Test with another patience, for backends that hang.
-var Within = test
+var (
+	CloneListing = cloneListing
+	CloneRelease = cloneRelease
+)
 
 // RuleNames returns the names of all rules.
 func RuleNames() []string {
-	names := []string{neverNil.name, neverPanics.name, inTime.name, immutable.name}
-	for _, r := range rules {
+	var names []string
+	for _, r := range callRules {
 		names = append(names, r.name)
+	}
+	for i := range rules {
+		names = append(names, rules[i].name)
 	}
 	return names
 }

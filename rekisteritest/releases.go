@@ -15,36 +15,36 @@ import (
 //go:embed testdata/releases
 var embedded embed.FS
 
-// Releases returns the releases that [Test] expects, as a tree of files in the
-// layout of a [rekisteri.FSBackend]. [os.CopyFS] makes a directory of it.
-// [Contents] returns the same as values.
+// Releases returns the releases that [Test] expects, as files in the layout of a
+// [rekisteri.FSBackend]. [os.CopyFS] copies them to a directory. [Contents]
+// returns the same releases as values.
 func Releases() fs.FS {
 	tree, err := fs.Sub(embedded, "testdata/releases")
 	if err != nil {
-		panic(err) // the path would have to be malformed
+		panic(err) // only if the path is malformed
 	}
 	return tree
 }
 
 // A Content is what [Test] expects of one provider.
 type Content struct {
-	// Listing is what Versions has to return. The order of the versions, their
-	// protocols and their platforms does not matter.
+	// Listing is what Versions must return. The order of versions, protocols and
+	// platforms does not matter.
 	Listing *rekisteri.Listing
 
-	// Releases holds, by version, what Release has to return. The packages have
-	// no URLs: those of a backend that links to files elsewhere are its own. The
-	// first of the SigningKeys has made the signature.
+	// Releases is what Release must return, by version. The packages have no
+	// URLs. A backend that links to files elsewhere sets its own. The first of
+	// the SigningKeys made the signature.
 	Releases map[string]*rekisteri.Release
 
-	// Files holds what is in the files of each version, by version and name:
-	// the zips, SHA256SUMS, and its signature. They are what Open has to open.
+	// Files is what Open must open: the content of the zips, SHA256SUMS and its
+	// signature, by version and name.
 	Files map[string]map[string][]byte
 }
 
-// Contents returns what [Test] expects, by provider, for a backend that does
-// not read the layout of [Releases]. Each call returns values of its own, which
-// the caller may modify, as to set URLs before it loads them.
+// Contents returns what [Test] expects, by provider, for a backend that does not
+// read the layout of [Releases]. Each call returns new values, which the caller
+// may modify.
 func Contents() map[rekisteri.Provider]Content {
 	contents := make(map[rekisteri.Provider]Content)
 	for _, p := range catalog {
@@ -53,7 +53,7 @@ func Contents() map[rekisteri.Provider]Content {
 			keys = append(keys, signingKey(name))
 		}
 		c := Content{
-			Listing:  copyListing(&rekisteri.Listing{Versions: p.versions, Warnings: p.warnings}),
+			Listing:  cloneListing(&rekisteri.Listing{Versions: p.versions, Warnings: p.warnings}),
 			Releases: make(map[string]*rekisteri.Release),
 			Files:    make(map[string]map[string][]byte),
 		}
@@ -76,11 +76,11 @@ func Contents() map[rekisteri.Provider]Content {
 	return contents
 }
 
-// file returns what is in a file of the tree.
+// file returns the content of a file of the tree.
 func file(name string) []byte {
 	data, err := fs.ReadFile(Releases(), name)
 	if err != nil {
-		panic(err) // the catalog is not that of the tree
+		panic(err) // only if the catalog and the tree differ
 	}
 	return data
 }
@@ -93,17 +93,16 @@ func signingKey(name string) rekisteri.SigningKey {
 	return rekisteri.SigningKey{KeyID: keys[0].ID, ASCIIArmor: keys[0].Armor}
 }
 
-// The catalog says what testdata/make.sh has made. It does not come from the
-// tree, so that a backend is not compared with its own reading of it.
+// catalog describes the releases in testdata. It is written by hand, so that a
+// backend that reads the tree is not compared with its own reading.
 //
-// The names and versions are those that backends are known to mix up: one
-// provider's name begins with another's, as does one namespace's; the same type
-// stands in two namespaces, with the same version and other files; 9 and 10
-// are in the wrong order as text; "+" is an escape in URLs, and what stands
-// behind it makes another version.
+// It has the names and versions that backends mix up: a type and a namespace
+// that begin with another one; the same type in two namespaces, with the same
+// version and other files; 9 and 10, which sort in the wrong order as text; and
+// "+", which is an escape in URLs, and is followed by what makes another version.
 var catalog = []struct {
 	provider rekisteri.Provider
-	keys     []string // files of the keys, first the one that has signed
+	keys     []string // files of the keys; the first made the signatures
 	warnings []string
 	versions []rekisteri.Version
 }{

@@ -22,14 +22,15 @@ type Index struct {
 type span struct {
 	version string
 	offset  int64
-	length  int
+	length  int32
+	good    bool // nothing in it was left out
 	hash    uint64
 }
 
 // Span returns the position of a version in the document.
 func (ix *Index) Span(version string) (offset int64, length int, ok bool) {
 	at, ok := ix.find(version)
-	return at.offset, at.length, ok
+	return at.offset, int(at.length), ok
 }
 
 func (ix *Index) find(version string) (at span, ok bool) {
@@ -50,6 +51,7 @@ func (ix *Index) Decode(version string, part []byte) (v *Version, ok bool) {
 		return nil, false
 	}
 	d := newDecoder(maps.Clone(ix.armors)) // since calls may be concurrent
+	d.checked = at.good
 	var e versionJSON
 	json.Unmarshal(part, &e) // an error has been reported
 	found := d.version(at.version, &e, ix.inherited)

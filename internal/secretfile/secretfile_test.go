@@ -96,3 +96,26 @@ func TestReadNoFile(t *testing.T) {
 		t.Errorf("a missing file: %v", err)
 	}
 }
+
+// TestReadLink tests that the permissions of the file count, not those of a link.
+func TestReadLink(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"private": 0o600, "writable": 0o666} {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte("a"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Symlink(name, path+".link"); err != nil {
+			t.Skip("no symbolic links: ", err)
+		}
+	}
+	if file, err := secretfile.Read(filepath.Join(dir, "private.link")); err != nil || file.Exposed {
+		t.Errorf("a link to a private file: %+v, %v", file, err)
+	}
+	if _, err := secretfile.Read(filepath.Join(dir, "writable.link")); err == nil && runtime.GOOS != "windows" {
+		t.Error("a link to a file that others can write: no error")
+	}
+}

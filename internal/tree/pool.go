@@ -6,17 +6,17 @@ import (
 	"sync"
 )
 
-// A Pool bounds how many calls of a file system run at a time for one load. Its
-// users may nest: a task that finds no room for another one runs it itself.
+// A Pool limits how many calls of a file system run at a time. Calls of Each may be
+// nested: when no goroutine is free, Each runs f itself.
 type Pool struct {
 	tokens chan struct{}
 }
 
-// NewPool returns a Pool for n goroutines beside the caller's.
+// NewPool returns a Pool of n goroutines, besides those of the callers.
 func NewPool(n int) *Pool { return &Pool{make(chan struct{}, n)} }
 
 // Each calls f with every number from 0 to n-1, some of them concurrently, and
-// returns when all calls have. It panics if one of them does.
+// returns when all calls have returned. If a call panics, Each panics after that.
 func (p *Pool) Each(n int, f func(i int)) {
 	var group sync.WaitGroup
 	var once sync.Once

@@ -18,18 +18,19 @@ import (
 // and a file of keys, in bytes.
 const MaxSmallFile = 4 << 20
 
-// A Release is what was read of a release's directory.
+// A Release is the directory of a release as it was read.
 type Release struct {
 	Files  map[string]*release.File
 	Stamps map[string]Stamp // of the files that could be read
 
-	// Vanished says that a file was gone that the directory had just named.
+	// Vanished says that the directory named a file that was gone when it was
+	// read. A link that leads to nothing is such a file.
 	Vanished bool
 }
 
-// ReadRelease reads the directory of a release at dir. Files that have not
-// changed are not read again but taken from prev, which may be nil. isDir and
-// the errors are those of [ReadDir].
+// ReadRelease reads the directory of a release at dir. It takes files that have
+// not changed from prev, which may be nil, and reads the others. isDir and the
+// errors are those of [ReadDir].
 func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) (*Release, error) {
 	entries, err := ReadDir(fsys, dir, isDir, nil)
 	if err != nil {
@@ -46,28 +47,28 @@ func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) 
 	}
 	pool.Each(len(entries), func(i int) {
 		r, entry := &results[i], entries[i]
-		name := entry.Name()
+		name, at := entry.Name(), path.Join(dir, entry.Name())
 		if !release.Relevant(name) || !entry.Type().IsRegular() && !isLink(entry) {
 			return
 		}
 		old, known := prev.Files[name]
 		if known || isLink(entry) {
-			info, err := fs.Stat(fsys, dir+"/"+name)
+			info, err := fs.Stat(fsys, at)
 			switch {
 			case err != nil:
-				r.file, r.vanished = failure(fsys, dir+"/"+name, err)
+				r.file, r.vanished = failure(fsys, at, err)
 				return
 			case !info.Mode().IsRegular():
 				return
-			case known && old.Err == nil && prev.Stamps[name].Proves(info):
+			case known && prev.Stamps[name].Proves(info):
 				r.file, r.stamp = old, prev.Stamps[name]
 				return
 			}
 		}
 		now := time.Now()
-		file, info, err := readFile(fsys, dir+"/"+name)
+		file, info, err := readFile(fsys, at)
 		if err != nil {
-			r.file, r.vanished = failure(fsys, dir+"/"+name, err)
+			r.file, r.vanished = failure(fsys, at, err)
 			return
 		}
 		r.file, r.stamp = file, StampOf(info, now)
@@ -85,8 +86,8 @@ func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) 
 	return rel, nil
 }
 
-// failure returns the file that err keeps from being read. A file that is gone
-// is nil; gone reports that.
+// failure returns the description of a file that cannot be read because of err,
+// or nil and true if the file is gone.
 func failure(fsys fs.FS, name string, err error) (file *release.File, gone bool) {
 	err = Explain(fsys, name, err)
 	if link, ok := errors.AsType[*LinkError](err); ok {
@@ -120,10 +121,10 @@ func readFile(fsys fs.FS, name string) (*release.File, fs.FileInfo, error) {
 }
 
 // hasEnd reports whether a file has the end of a zip. A zip that is still being
-// written has none. An error says that the file could not be read.
+// written has none. The error is one of reading the file.
 func hasEnd(f io.ReaderAt, size int64) (bool, error) {
-	// The common case takes one short read: an end record without a comment,
-	// right behind the directory that it points to.
+	// One short read is enough for most zips. Their end record has no comment, and
+	// directly follows the directory that it describes.
 	var end [22]byte
 	n, err := f.ReadAt(end[:], max(size-int64(len(end)), 0))
 	if err != nil && err != io.EOF {
@@ -139,11 +140,13 @@ func hasEnd(f io.ReaderAt, size int64) (bool, error) {
 	if errors.Is(err, zip.ErrFormat) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		return false, nil
 	}
+	if errors.Is(err, zip.ErrInsecurePath) { // with GODEBUG=zipinsecurepath=0
+		err = nil
+	}
 	return err == nil, err
 }
 
-// Same reports whether two readings found the same files, as far as their stamps
-// and contents tell.
+// Same reports whether r and o have the same files, by their stamps and contents.
 func (r *Release) Same(o *Release) bool {
 	return maps.EqualFunc(r.Stamps, o.Stamps, Stamp.equal) && maps.EqualFunc(r.Files, o.Files, func(a, b *release.File) bool {
 		return a.Size == b.Size && a.Content == b.Content && a.Cut == b.Cut && (a.Err == nil) == (b.Err == nil)

@@ -1,5 +1,5 @@
-// Package tree reads the directories and files of a tree of providers. It tells
-// what is there; what to make of that is decided elsewhere.
+// Package tree reads the directories and files of a tree of providers. It
+// reports what is there. It does not judge it.
 package tree
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// Ignored reports whether an entry of that name is passed over in silence.
+// Ignored reports whether an entry of that name is skipped without a report.
 func Ignored(name string) bool { return strings.HasPrefix(name, ".") || name == "lost+found" }
 
 // MayBeDir reports whether an entry is a directory, or a link that may lead to
@@ -27,14 +27,15 @@ func MayBeDir(entry fs.DirEntry) bool { return entry.Type()&(fs.ModeDir|fs.ModeS
 // isLink reports whether an entry is a link.
 func isLink(entry fs.DirEntry) bool { return entry.Type()&fs.ModeSymlink != 0 }
 
-// ReadDir returns the entries of the directory at name. Unless isDir says that
-// it is known to be a directory, it may be anything. The error matches
-// [fs.ErrNotExist] if there is no directory, and is a [*LinkError] if a link to
-// it is not followed.
+// ReadDir returns the entries of the directory at name, sorted by name. isDir
+// says that name is known to be a directory; otherwise it may be anything. The
+// error matches [fs.ErrNotExist] if there is no directory, and is a [*LinkError]
+// if a link to it is not followed.
 //
-// Entries of which known reports true may lack their type, and are no
-// directories then. A nil known knows none. This is for looking again at a large
-// directory: an [os.Root] makes a system call for the type of each entry.
+// If known reports true for an entry, its type may be missing: it is then
+// irregular, and not a directory. A nil known means that no entry is known. This
+// makes it cheap to read a large directory again: an [os.Root] makes a system
+// call for the type of each entry.
 func ReadDir(fsys fs.FS, name string, isDir bool, known func(name string) bool) ([]fs.DirEntry, error) {
 	if !isDir {
 		info, err := fs.Stat(fsys, name)
@@ -42,7 +43,7 @@ func ReadDir(fsys fs.FS, name string, isDir bool, known func(name string) bool) 
 			return nil, Explain(fsys, name, err)
 		}
 		if !info.IsDir() {
-			return nil, fmt.Errorf("%s is not a directory: %w", name, fs.ErrNotExist)
+			return nil, notDirectory(name)
 		}
 	}
 	var entries []fs.DirEntry
@@ -52,7 +53,17 @@ func ReadDir(fsys fs.FS, name string, isDir bool, known func(name string) bool) 
 	} else {
 		entries, err = fs.ReadDir(fsys, name)
 	}
-	return entries, Explain(fsys, name, err)
+	if err != nil {
+		if info, statErr := fs.Stat(fsys, name); statErr == nil && !info.IsDir() {
+			return nil, notDirectory(name) // isDir is out of date
+		}
+		return nil, Explain(fsys, name, err)
+	}
+	return entries, nil
+}
+
+func notDirectory(name string) error {
+	return fmt.Errorf("%s is not a directory: %w", name, fs.ErrNotExist)
 }
 
 // readNames reads a directory, and the types of those entries that are not known.
@@ -77,9 +88,9 @@ func readNames(fsys fs.FS, dir string, known func(name string) bool) ([]fs.DirEn
 			entries = append(entries, nameOnly(name))
 			continue
 		}
-		info, err := fs.Lstat(fsys, dir+"/"+name)
+		info, err := fs.Lstat(fsys, path.Join(dir, name))
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it was there a moment ago
+			continue // it was deleted since
 		}
 		if err != nil {
 			return nil, err
@@ -123,37 +134,51 @@ func Explain(fsys fs.FS, name string, err error) error {
 			continue
 		}
 		at := name[:i]
-		if why := badLink(fsys, at); why != "" {
-			return &LinkError{at, why}
-		}
 		info, statErr := fs.Stat(fsys, at)
 		if statErr != nil {
+			if link := badLink(fsys, at); link != nil {
+				return link
+			}
 			return err
 		}
 		if i < len(name) && !info.IsDir() {
-			return fmt.Errorf("%s is not a directory: %w", at, fs.ErrNotExist)
+			return notDirectory(at)
 		}
 	}
 	return err
 }
 
-// badLink returns why the link at name is not followed, and an empty string if
-// it is no link, or a good one.
-func badLink(fsys fs.FS, name string) string {
-	const hops = 40 // as many as operating systems follow
-	for range hops {
-		target, err := fs.ReadLink(fsys, name)
+// badLink returns the link on the way to name that is not followed, or nil.
+func badLink(fsys fs.FS, name string) *LinkError {
+	const maxLinks = 40 // as many as operating systems follow
+	links, last := 0, name
+	at, rest := ".", name
+	for rest != "" {
+		var next string
+		next, rest, _ = strings.Cut(rest, "/")
+		if next == ".." {
+			if at == "." {
+				return &LinkError{last, "leads out of the tree"}
+			}
+			at = path.Dir(at)
+			continue
+		}
+		at = path.Join(at, next)
+		target, err := fs.ReadLink(fsys, at)
 		if err != nil {
-			return ""
+			continue // not a link
 		}
+		target = filepath.ToSlash(target)
 		if path.IsAbs(target) || filepath.IsAbs(target) {
-			return "is absolute"
+			return &LinkError{at, "is absolute"}
 		}
-		if name = path.Join(path.Dir(name), filepath.ToSlash(target)); !fs.ValidPath(name) {
-			return "leads out of the tree"
+		if links++; links > maxLinks {
+			return &LinkError{name, "leads in a circle"}
 		}
+		last = at
+		at, rest = path.Dir(at), target+"/"+rest
 	}
-	return "leads in a circle"
+	return nil
 }
 
 // Reason returns what went wrong, without the path that an [*fs.PathError] has.
@@ -164,12 +189,12 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-// youngFor is how long a file's times prove nothing: another change may still
-// get the same time.
+// youngFor is how long a file's time proves nothing after a change: another
+// change may get the same time.
 const youngFor = 2 * time.Second
 
-// A Stamp tells whether a file has changed since it was read, by its size and
-// its time. It is small, since there are many.
+// A Stamp tells by size and time whether a file has changed since it was read. It
+// is small because there are many.
 type Stamp struct {
 	Size    int64
 	ModTime int64 // in nanoseconds of Unix time; 0: the file system has no times
@@ -194,8 +219,9 @@ func (s Stamp) equal(o Stamp) bool { return s.Size == o.Size && s.ModTime == o.M
 // Proves reports whether a file with this size and time has not changed.
 func (s Stamp) Proves(info fs.FileInfo) bool { return !s.Young && s.ModTime != 0 && s.Matches(info) }
 
-// A Version is a version of a file that others may replace by another one with
-// the same size and time, as rsync does: the file itself must be the same, too.
+// A Version is like a [Stamp], but the file itself must be the same, too. It is for
+// files that may be replaced by another one with the same size and time, as rsync
+// does.
 type Version struct {
 	stamp Stamp
 	info  fs.FileInfo
@@ -206,13 +232,14 @@ func VersionOf(info fs.FileInfo, read time.Time) Version {
 	return Version{StampOf(info, read), info}
 }
 
-// Proves reports whether info describes the same version.
+// Proves reports whether info describes the same version. The zero Version proves
+// nothing.
 func (v Version) Proves(info fs.FileInfo) bool {
-	return v.info != nil && v.stamp.Proves(info) && sameFile(v.info, info)
+	return v.stamp.Proves(info) && sameFile(v.info, info)
 }
 
-// sameFile reports whether two descriptions are of one file, or come from a file
-// system that cannot tell.
+// sameFile reports whether a and b describe the same file. It also does so if the
+// file system cannot tell.
 func sameFile(a, b fs.FileInfo) bool { return os.SameFile(a, b) || !os.SameFile(b, b) }
 
 var (
@@ -226,8 +253,8 @@ var (
 	errNoSeeking = errors.New("the file system does not support seeking: its files need Seek and ReadAt")
 )
 
-// ReadFile reads a regular file that should not be larger than limit bytes. The
-// FileInfo is that of the open file.
+// ReadFile reads a regular file of at most limit bytes. The FileInfo is that of
+// the open file. What is opened must be known not to be a pipe.
 func ReadFile(fsys fs.FS, name string, limit int64) ([]byte, fs.FileInfo, error) {
 	f, err := fsys.Open(name)
 	if err != nil {
@@ -267,7 +294,7 @@ type File interface {
 	io.ReaderAt
 }
 
-// Open opens a regular file that can be read from any place. What it opens must
+// Open opens a regular file that can be read from any place. What is opened must
 // be known not to be a pipe.
 func Open(fsys fs.FS, name string) (File, fs.FileInfo, error) {
 	f, err := fsys.Open(name)

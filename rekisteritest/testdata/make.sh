@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes the releases that the suite is loaded with, signed for real: sh make.sh
-# (needs gpg and zip). What is in the zips can be installed, not run. The keys,
-# and so the signatures, differ from run to run; all else is the same. The table
-# in releases.go says what is here, and has to be changed together with this.
+# Makes the releases of the suite, with real signatures: sh make.sh (needs gpg
+# and zip). Clients can install the zips; the programs in them do nothing. The
+# keys and signatures differ from run to run, all else is the same. The catalog
+# in releases.go describes the result: change both together.
 set -eu
 cd "$(dirname "$0")"
 tmp=$(mktemp -d)
@@ -18,8 +18,8 @@ key() {
 	gpg --batch --quiet --armor --export "=$1" >"releases/$2"
 }
 
-# release USER NAMESPACE/TYPE VERSION PROTOCOLS PLATFORM... makes a release that
-# USER has signed. It has no manifest if PROTOCOLS is empty.
+# release USER NAMESPACE/TYPE VERSION PROTOCOLS PLATFORM... makes a release, signed
+# by USER. If PROTOCOLS is empty, it has no manifest.
 release() {
 	user=$1 provider=$2 version=$3 protocols=$4
 	shift 4
