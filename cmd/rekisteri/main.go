@@ -12,6 +12,7 @@ import (
 	"io/fs"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/publish"
 	"github.com/rekisteri/rekisteri/internal/server"
 )
 
@@ -25,7 +26,7 @@ func newProgram() *server.Program {
 	return &server.Program{
 		Name:     "rekisteri",
 		Summary:  "Rekisteri is a private provider registry for Terraform and OpenTofu.",
-		Commands: []server.Command{server.Serve(src), server.Check(src)},
+		Commands: []server.Command{server.Serve(src), server.Check(src), publish.Command()},
 	}
 }
 

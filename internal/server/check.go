@@ -39,7 +39,7 @@ func (c *checker) run(ctx context.Context, args []string, stdout, stderr io.Writ
 	for _, arg := range args {
 		namespace, providerType, ok := strings.Cut(arg, "/")
 		if !ok || strings.HasPrefix(arg, "-") {
-			return usagef("%q is not the name of a provider, such as acme/foo; flags come before the names", arg)
+			return Usagef("%q is not the name of a provider, such as acme/foo; flags come before the names", arg)
 		}
 		providers = append(providers, rekisteri.Provider{Namespace: namespace, Type: providerType})
 	}
@@ -48,7 +48,7 @@ func (c *checker) run(ctx context.Context, args []string, stdout, stderr io.Writ
 		return err
 	}
 	progress := io.Discard
-	if isTerminal(stderr) {
+	if IsTerminal(stderr) {
 		progress = stderr
 	}
 	const clearLine = "\r\x1b[K"

@@ -34,6 +34,7 @@ type Command struct {
 	Name    string
 	Args    string // its arguments after the flags, for the help text; empty: it takes none
 	Summary string // what it does, in a few words
+	Notes   string // what to know beside the flags, for the help text; may be empty
 
 	// Setup defines the command's flags, and returns the function that runs
 	// the command after they are set.
@@ -47,8 +48,8 @@ type Run func(ctx context.Context, args []string, stdout, stderr io.Writer) erro
 // A usageError is a wrong command line.
 type usageError struct{ error }
 
-// usagef returns a usageError.
-func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+// Usagef returns an error that says what is wrong with a command line.
+func Usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 // Main runs the program with the arguments of the process, and ends the
 // process: with status 0, 1 if the command fails, and 2 if the command line is
@@ -91,7 +92,7 @@ func (p *Program) Run(ctx context.Context, args []string, stdout, stderr io.Writ
 			return p.run(ctx, &cmd, args, stdout, stderr)
 		}
 	}
-	return usagef("unknown command %q", name)
+	return Usagef("unknown command %q", name)
 }
 
 // run sets a command's flags and runs it.
@@ -111,7 +112,7 @@ func (p *Program) run(ctx context.Context, cmd *Command, args []string, stdout, 
 		return usageError{err}
 	}
 	if cmd.Args == "" && flags.NArg() > 0 {
-		return usagef("unexpected argument %q", flags.Arg(0))
+		return Usagef("unexpected argument %q", flags.Arg(0))
 	}
 	return run(ctx, flags.Args(), stdout, stderr)
 }
@@ -157,6 +158,9 @@ func (p *Program) help(w io.Writer, cmd *Command, flags *flag.FlagSet) {
 	fmt.Fprintf(w, "\nFlags of %s %s:\n\n", p.Name, cmd.Name)
 	flags.SetOutput(w)
 	flags.PrintDefaults()
+	if cmd.Notes != "" {
+		fmt.Fprintf(w, "\n%s\n", cmd.Notes)
+	}
 	fmt.Fprintf(w, "\nAn environment variable sets a flag too: %s sets -addr, %s sets -link-key.\nThe command line wins.\n", envName("addr"), envName("link-key"))
 }
 

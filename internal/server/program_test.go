@@ -14,8 +14,8 @@ import (
 // newTestProgram returns a program whose commands write what they got to
 // stdout.
 func newTestProgram() *Program {
-	command := func(name, args string) Command {
-		return Command{Name: name, Args: args, Summary: name + " things", Setup: func(flags *flag.FlagSet) Run {
+	command := func(name, args, notes string) Command {
+		return Command{Name: name, Args: args, Summary: name + " things", Notes: notes, Setup: func(flags *flag.FlagSet) Run {
 			addr := flags.String("addr", "none", "an `address`")
 			linkKey := flags.String("link-key", "", "a `file`")
 			verbose := flags.Bool("verbose", false, "say more")
@@ -27,7 +27,7 @@ func newTestProgram() *Program {
 			}
 		}}
 	}
-	return &Program{Name: "prog", Summary: "Prog is a program.", Commands: []Command{command("first", ""), command("second", "[thing ...]")}}
+	return &Program{Name: "prog", Summary: "Prog is a program.", Commands: []Command{command("first", "", ""), command("second", "[thing ...]", "Things are words.")}}
 }
 
 func TestProgramRun(t *testing.T) {
@@ -121,6 +121,7 @@ The command line wins.
 			want := first
 			if strings.Contains(args, "second") {
 				want = strings.Replace(want, "Flags of prog first", "Flags of prog second", 1)
+				want = strings.Replace(want, "\nAn environment", "\nThings are words.\n\nAn environment", 1)
 			}
 			if out.String() != want {
 				t.Errorf("got:\n%s\nwant:\n%s", out.String(), want)

@@ -77,7 +77,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return err
 	}
 	if tree.Sample && s.tokens != "" {
-		return usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
+		return Usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
 	if err := s.protect(opts, tree); err != nil {
@@ -118,19 +118,19 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 func (s *serving) validate() error {
 	switch {
 	case (s.tlsCert == "") != (s.tlsKey == ""):
-		return usagef("-tls-cert and -tls-key go together: set both or none")
+		return Usagef("-tls-cert and -tls-key go together: set both or none")
 	case s.linkTTL.Duration == 0:
-		return usagef("-link-ttl is zero: set a duration, such as 1h")
+		return Usagef("-link-ttl is zero: set a duration, such as 1h")
 	case s.cacheMiB < 1:
-		return usagef("-cache-mib is %d: set it to 1 or more", s.cacheMiB)
+		return Usagef("-cache-mib is %d: set it to 1 or more", s.cacheMiB)
 	case s.prefix != "" && !strings.HasPrefix(s.prefix, "/"):
-		return usagef("-prefix %s does not begin with a slash", s.prefix)
+		return Usagef("-prefix %s does not begin with a slash", s.prefix)
 	}
 	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // as in the discovery document
 	if s.externalURL != "" {
 		u, err := url.Parse(s.externalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
-			return usagef("-external-url %s is not an absolute http or https URL", s.externalURL)
+			return Usagef("-external-url %s is not an absolute http or https URL", s.externalURL)
 		}
 	}
 	return nil
@@ -183,7 +183,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	case n == 0:
 		log.Warn("there is no provider, so clients cannot install any: mount the volume, or add a provider")
 	}
-	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || isTerminal(stdout)) {
+	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || IsTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
 	}
 }

@@ -59,9 +59,9 @@ func dialable(addr net.Addr) string {
 	return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
 }
 
-// isTerminal reports whether w is a terminal, as far as the standard library
+// IsTerminal reports whether w is a terminal, as far as the standard library
 // can tell.
-func isTerminal(w io.Writer) bool {
+func IsTerminal(w io.Writer) bool {
 	f, ok := w.(*os.File)
 	if !ok {
 		return false
