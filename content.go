@@ -2,6 +2,8 @@ package rekisteri
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"io"
 	"net/http"
 	"slices"
@@ -9,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/rekisteri/rekisteri/internal/httpfile"
+	"github.com/rekisteri/rekisteri/internal/release"
 )
 
 // servePage answers a request with a page.
@@ -79,4 +82,49 @@ func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, body i
 		return &refusal{status: statusHungUp, reason: err.Error()}
 	}
 	return err
+}
+
+// A servedFile is what a release tells about a file.
+type servedFile struct {
+	contentType string
+	sha256      [sha256.Size]byte // of a zip
+}
+
+const zipType = "application/zip"
+
+// findFile returns the file of a release with a name, if the backend holds it.
+func findFile(rel *Release, p Provider, version, name string) (servedFile, error) {
+	sums := release.SumsName(p.Type, version)
+	for i := range rel.Packages {
+		pkg := &rel.Packages[i]
+		switch {
+		case pkg.URL == "" && name == pkg.Filename:
+			return servedFile{zipType, pkg.SHA256}, nil
+		case pkg.SHASumsURL == "" && name == sums:
+			return servedFile{contentType: "text/plain; charset=utf-8"}, nil
+		case pkg.SHASumsSignatureURL == "" && name == sums+".sig":
+			return servedFile{contentType: "application/octet-stream"}, nil
+		}
+	}
+	return servedFile{}, notFound("the release has no such file")
+}
+
+// serveFile answers a request with an open file.
+func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.ReadSeeker, file servedFile, e *Event) error {
+	digest := file.sha256[:]
+	if file.contentType != zipType { // a small file
+		hash := sha256.New()
+		if _, err := io.Copy(hash, f); err != nil {
+			return err
+		}
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
+			return err
+		}
+		digest = hash.Sum(nil)
+	}
+	h := w.Header()
+	h.Set("Content-Type", file.contentType)
+	h["Cache-Control"] = r.headers.files
+	h.Set("ETag", `"`+hex.EncodeToString(digest)+`"`)
+	return r.serveContent(w, req, f, e)
 }

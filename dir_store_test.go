@@ -187,8 +187,8 @@ func TestRacingPublishers(t *testing.T) {
 		if n := winners.Load(); n > 1 {
 			t.Errorf("round %d: %d winners", round, n)
 		}
-		// Whoever is told 422 or 202 in a race publishes, or hears 409, when it
-		// tries again.
+		// A publisher that got 422 or 202 in a race publishes when it tries again,
+		// or gets 409.
 		codes, answer := first.putAll("1.0.0", all[0])
 		if last := codes[len(codes)-1]; last != 409 && last != 200 && last != 201 {
 			t.Errorf("round %d, afterwards: %d %s", round, codes, answer)

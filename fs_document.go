@@ -144,11 +144,16 @@ func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.
 		return nil, nil
 	}
 	defer f.Close()
-	part := make([]byte, length)
-	if n, _ := f.ReadAt(part, offset); n < length || !index.version.Proves(info) {
+	part, _ := b.parts.Get().(*[]byte)
+	if part == nil {
+		part = new([]byte)
+	}
+	defer b.parts.Put(part)
+	*part = slices.Grow((*part)[:0], length)[:length]
+	if n, _ := f.ReadAt(*part, offset); n < length || !index.version.Proves(info) {
 		return nil, nil
 	}
-	v, ok := index.Decode(s.version, part)
+	v, ok := index.Decode(s.version, *part)
 	if !ok {
 		return nil, nil
 	}

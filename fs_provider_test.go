@@ -181,7 +181,7 @@ func TestUnchanged(t *testing.T) {
 	})
 }
 
-// TestReportedAnew breaks a document of which nothing is held, mends it, and
+// TestReportedAnew breaks a document of which nothing is held, repairs it, and
 // breaks it again: that is another problem.
 func TestReportedAnew(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -153,7 +153,7 @@ func conflict(up upload, name string) error {
 }
 
 // same reports whether a published release has a file, or, for the signature,
-// another valid one of the same SHA256SUMS: whoever releases again signs again.
+// another valid one of the same SHA256SUMS: a repeated release is signed again.
 func (u *fsPublisher) same(up upload, r *storedRelease, name string, sum [sha256.Size]byte, small string) bool {
 	if r == nil { // served from a document
 		return false
@@ -286,8 +286,8 @@ func (u *fsPublisher) refresh(ctx context.Context, p Provider) {
 	}
 }
 
-// published returns the answer to whoever staged a file of a release that is
-// published, or of which something else is in the way.
+// published returns the answer to a request that staged a file of a release. The
+// release is published, or something else is in its place.
 func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
 	u.refresh(ctx, up.Provider)
 	c, err := u.contentWith(ctx, up.Provider, up.version)

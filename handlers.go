@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -17,7 +14,6 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/names"
-	"github.com/rekisteri/rekisteri/internal/release"
 )
 
 // The paths of the protocol, and their patterns as http.ServeMux writes them.
@@ -294,51 +290,6 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 		return nil
 	}
 	return fmt.Errorf("the release %v %s was replaced twice while %s was opened", p, version, name)
-}
-
-// A servedFile is what a release tells about a file.
-type servedFile struct {
-	contentType string
-	sha256      [sha256.Size]byte // of a zip
-}
-
-const zipType = "application/zip"
-
-// findFile returns the file of a release with a name, if the backend holds it.
-func findFile(rel *Release, p Provider, version, name string) (servedFile, error) {
-	sums := release.SumsName(p.Type, version)
-	for i := range rel.Packages {
-		pkg := &rel.Packages[i]
-		switch {
-		case pkg.URL == "" && name == pkg.Filename:
-			return servedFile{zipType, pkg.SHA256}, nil
-		case pkg.SHASumsURL == "" && name == sums:
-			return servedFile{contentType: "text/plain; charset=utf-8"}, nil
-		case pkg.SHASumsSignatureURL == "" && name == sums+".sig":
-			return servedFile{contentType: "application/octet-stream"}, nil
-		}
-	}
-	return servedFile{}, notFound("the release has no such file")
-}
-
-// serveFile answers a request with an open file.
-func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.ReadSeeker, file servedFile, e *Event) error {
-	digest := file.sha256[:]
-	if file.contentType != zipType { // a small file
-		hash := sha256.New()
-		if _, err := io.Copy(hash, f); err != nil {
-			return err
-		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		digest = hash.Sum(nil)
-	}
-	h := w.Header()
-	h.Set("Content-Type", file.contentType)
-	h["Cache-Control"] = r.headers.files
-	h.Set("ETag", `"`+hex.EncodeToString(digest)+`"`)
-	return r.serveContent(w, req, f, e)
 }
 
 // A refusal is an error of the registry itself.

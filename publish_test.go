@@ -36,8 +36,8 @@ type publishing struct {
 	reg     http.Handler
 }
 
-// newPublishing returns a registry over a directory with the files of tr. Whoever
-// has the token "publish" may publish in acme.
+// newPublishing returns a registry over a directory with the files of tr. The
+// token "publish" may publish in acme.
 func newPublishing(t testing.TB, tr tree) *publishing {
 	p := &publishing{t: t, dir: t.TempDir()}
 	tr.write(t, p.dir)
@@ -520,7 +520,7 @@ func TestPublishCompletesAnEarlierUpload(t *testing.T) {
 	}
 }
 
-// Whoever loses a race hears that the version is published, even if the stage
+// The loser of a race is told that the version is published, even if the stage
 // has gone with its file.
 func TestPublishLosesARace(t *testing.T) {
 	winner, loser := releaseOf(t, "1.0.0", "winner"), releaseOf(t, "1.0.0", "loser")

@@ -32,9 +32,9 @@ import (
 var soak = flag.Duration("soak", 0, "how long TestSoak goes on; 0: 3s")
 
 // TestSoak loads several registries with all kinds of requests, from clients of
-// all kinds: one whose tree changes and is larger than its memory, one whose
-// directory is swapped all the time beside a namespace that hangs, one whose file
-// system fails, one whose backend fails, and one that gets a burst of first
+// all kinds. The tree of one changes and is larger than its memory. The directory
+// of another is swapped all the time, beside a namespace that hangs. One has a
+// file system that fails, one a backend that fails, and one gets a burst of first
 // requests. What is in a tree all the time is always served, what is served is
 // whole, and afterwards nothing is left behind.
 func TestSoak(t *testing.T) {

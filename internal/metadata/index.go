@@ -52,8 +52,8 @@ func (ix *Index) Decode(version string, part []byte) (v *Version, ok bool) {
 	}
 	d := newDecoder(maps.Clone(ix.armors)) // since calls may be concurrent
 	d.checked = at.good
-	var e versionJSON
-	json.Unmarshal(part, &e) // an error has been reported
+	e := versionJSON{Platforms: make([]platformJSON, 0, 16)} // most have no more
+	json.Unmarshal(part, &e)                                 // an error has been reported
 	found := d.version(at.version, &e, ix.inherited)
 	return &found, true
 }

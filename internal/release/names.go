@@ -1,8 +1,8 @@
 // Package release judges the files of a provider's release: what they are
 // called, what SHA256SUMS says, and whether clients can install what is there.
 //
-// It does no I/O. Whoever reads the files, from a directory, an object store or
-// an upload, describes each as a [File], and [Inspect] judges them.
+// It does no I/O. Its callers read the files, from a directory, an object store
+// or an upload, and describe each as a [File]. [Inspect] judges them.
 package release
 
 import "strings"
