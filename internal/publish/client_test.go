@@ -3,8 +3,10 @@ package publish
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -39,8 +41,11 @@ func TestRetry(t *testing.T) {
 	path := filepath.Join(t.TempDir(), zipFile)
 	servertest.WriteFile(t, path, "content")
 	good := func(req *http.Request) (*http.Response, error) {
-		if body, err := io.ReadAll(req.Body); err != nil || string(body) != "content" {
-			return nil, errors.New("the body is " + string(body))
+		if body, err := io.ReadAll(req.Body); err != nil || string(body) != "content" || req.ContentLength != int64(len(body)) {
+			t.Errorf("the body is %q, %v", body, err)
+		}
+		if sum := req.Header.Get("X-Checksum-Sha256"); sum != fmt.Sprintf("%x", sha256.Sum256([]byte("content"))) {
+			t.Errorf("the sum is %s", sum)
 		}
 		return respond(req, 202, stagedAnswer), nil
 	}
@@ -88,7 +93,7 @@ func TestRetry(t *testing.T) {
 					return good(req)
 				}), p)
 				begin := time.Now()
-				f := file{name: zipFile, path: path, size: int64(len("content"))}
+				f := file{name: zipFile, path: path, size: int64(len("content")), sha256: sha256.Sum256([]byte("content"))}
 				p.expect([]file{f})
 				receipt, err := c.put(t.Context(), &url.URL{Scheme: "https", Host: "r.example", Path: "/" + zipFile}, f)
 				if test.err == "" {
@@ -152,8 +157,12 @@ func TestStall(t *testing.T) {
 				return respond(req, 202, stagedAnswer), nil
 			}
 			for range 10 { // it is slow, and then it stalls
-				time.Sleep(stallTimeout - time.Second)
-				req.Body.Read(make([]byte, 1))
+				select {
+				case <-time.After(stallTimeout - time.Second):
+					req.Body.Read(make([]byte, 1))
+				case <-req.Context().Done():
+					return nil, req.Context().Err()
+				}
 			}
 			<-req.Context().Done()
 			return nil, req.Context().Err()
@@ -168,16 +177,19 @@ func TestStall(t *testing.T) {
 
 // A file that cannot be read is not tried again.
 func TestPutMissingFile(t *testing.T) {
-	c := newClient(secret, false, transport(func(req *http.Request) (*http.Response, error) {
-		_, err := io.ReadAll(req.Body)
-		return nil, err
-	}), &progress{w: io.Discard})
 	dir := t.TempDir() // reading a directory fails
 	for _, path := range []string{dir, filepath.Join(dir, "missing")} {
-		_, err := c.put(t.Context(), &url.URL{Scheme: "https", Host: "r.example"}, file{name: zipFile, path: path, size: 7})
-		if err == nil || !strings.Contains(err.Error(), dir) {
-			t.Errorf("%v, want an error of %s", err, path)
-		}
+		synctest.Test(t, func(t *testing.T) {
+			c := newClient(secret, false, transport(func(req *http.Request) (*http.Response, error) {
+				_, err := io.ReadAll(req.Body)
+				return nil, err
+			}), &progress{w: io.Discard})
+			begin := time.Now()
+			_, err := c.put(t.Context(), &url.URL{Scheme: "https", Host: "r.example"}, file{name: zipFile, path: path, size: 7})
+			if took := time.Since(begin); err == nil || !strings.Contains(err.Error(), path) || took != 0 {
+				t.Errorf("%v after %v, want an error of %s at once", err, took, path)
+			}
+		})
 	}
 }
 

@@ -98,11 +98,10 @@ func writeDist(t testing.TB, files map[string]string) (dir string) {
 
 // A registry is a real registry, that tests count and disturb the requests of.
 type testRegistry struct {
-	t    testing.TB
-	dir  string // the tree
-	reg  http.Handler
-	url  string
-	read error // for requests that read
+	t   testing.TB
+	dir string // the tree
+	reg http.Handler
+	url string
 
 	mu       sync.Mutex
 	requests []string                                            // PUT with the name of the file, others with the path
@@ -130,7 +129,7 @@ func newRegistry(t testing.TB) *testRegistry {
 	}
 	r.reg = rekisteri.New(backend, &rekisteri.Options{
 		Logger:    silent,
-		Authorize: func(req *http.Request, p rekisteri.Provider) error { return errors.Join(r.read, authorize(req, p)) },
+		Authorize: authorize,
 		Publish:   &rekisteri.PublishOptions{To: backend.Publisher(), Authorize: authorize},
 	})
 	server := httptest.NewServer(r)

@@ -2,12 +2,14 @@ package publish
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 
 	"github.com/rekisteri/rekisteri/internal/server/servertest"
 )
@@ -109,7 +111,7 @@ func TestPublishAfterWrongZip(t *testing.T) {
 
 // Each failure says what is wrong, and nothing is published.
 func TestPublishFailures(t *testing.T) {
-	respond := func(status int, headers ...string) func(w http.ResponseWriter, req *http.Request) bool {
+	page := func(status int, headers ...string) func(w http.ResponseWriter, req *http.Request) bool {
 		return func(w http.ResponseWriter, req *http.Request) bool {
 			if req.Method != http.MethodPut {
 				return false
@@ -131,13 +133,13 @@ func TestPublishFailures(t *testing.T) {
 	}{
 		{name: "wrong token", token: "wrong", err: sumsFile + ": 401 Unauthorized: the registry does not know the token"},
 		{name: "another namespace", edit: func(p *publisher) { p.provider = "other/hello" }, err: "403 Forbidden: the token may not publish this provider"},
-		{name: "login page", before: respond(200, "Content-Type", "text/html"), err: "the answer is 200, but it is not a registry's"},
-		{name: "created by another server", before: respond(201), err: "the answer is 201, but it is not a registry's"},
-		{name: "redirect to a login page", before: respond(302, "Location", "https://login.example/in?state="+secret),
+		{name: "login page", before: page(200, "Content-Type", "text/html"), err: "the answer is 200, but it is not a registry's"},
+		{name: "created by another server", before: page(201), err: "the answer is 201, but it is not a registry's"},
+		{name: "redirect to a login page", before: page(302, "Location", "https://login.example/in?state="+secret),
 			err: "302 Found: uploads are redirected to https://login.example/in, and redirects are not followed"},
-		{name: "proxy with a limit", before: respond(413), err: "413 Request Entity Too Large: a proxy in front of the registry limits the size of uploads"},
-		{name: "publishing is off", before: respond(405), err: "405 Method Not Allowed: the registry does not accept uploads"},
-		{name: "full disk", before: respond(507), err: "507 Insufficient Storage"},
+		{name: "proxy with a limit", before: page(413), err: "413 Request Entity Too Large: a proxy in front of the registry limits the size of uploads"},
+		{name: "publishing is off", before: page(405), err: "405 Method Not Allowed: the registry does not accept uploads"},
+		{name: "full disk", before: page(507), err: "507 Insufficient Storage"},
 		{name: "state that does not fit the status", before: func(w http.ResponseWriter, req *http.Request) bool {
 			if req.Method == http.MethodPut {
 				w.Write([]byte(`{"state":"staged"}`))
@@ -180,6 +182,23 @@ func TestPublishFailures(t *testing.T) {
 	}
 }
 
+// Nothing is sent of a release that has problems.
+func TestPublishProblems(t *testing.T) {
+	r := newRegistry(t)
+	files := releaseOf(t, "first")
+	delete(files, zipFile)
+	delete(files, macFile)
+	got := r.publish(writeDist(t, files))
+	if got.err == nil || !strings.Contains(got.err.Error(), "nothing was sent") || len(r.requests) > 0 {
+		t.Errorf("%+v after %q", got, r.requests)
+	}
+	for _, name := range []string{zipFile, macFile} {
+		if want := name + ": SHA256SUMS names this zip, and it is missing; copy the zip that was released\n"; !strings.Contains(got.stderr, want) {
+			t.Errorf("stderr has no %q:\n%s", want, got.stderr)
+		}
+	}
+}
+
 // A signature by a key that the registry does not know is refused before any zip
 // is sent.
 func TestPublishUnknownKey(t *testing.T) {
@@ -198,18 +217,31 @@ func TestPublishUnknownKey(t *testing.T) {
 // The command fails if the registry does not list what it has accepted, and
 // trusts it if the token may not read.
 func TestPublishListed(t *testing.T) {
+	t.Setenv(tokenVariable, secret)
 	dir := writeDist(t, releaseOf(t, "first"))
-	r := newRegistry(t)
-	r.read = http.ErrNoCookie // any error
-	r.before = func(w http.ResponseWriter, req *http.Request) bool {
-		denied := strings.HasSuffix(req.URL.Path, "/versions")
-		if denied {
-			w.WriteHeader(http.StatusForbidden)
-		}
-		return denied
-	}
-	if got := r.publish(dir); got.err != nil || got.stdout != publishedLine {
-		t.Errorf("with a token that may not read: %+v", got)
+	for _, test := range []struct {
+		name   string
+		status int // of the list of versions
+		err    string
+	}{
+		{name: "not listed", status: 404, err: "the registry has accepted acme/hello 1.0.0, but does not serve it"},
+		{name: "token that may not read", status: 403},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				p := &publisher{to: "https://r.example/tf", provider: "acme/hello", transport: transport(func(req *http.Request) (*http.Response, error) {
+					if req.Method == http.MethodPut {
+						defer req.Body.Close()
+						return respond(req, 200, `{"state":"unchanged"}`), nil
+					}
+					return respond(req, test.status, ""), nil
+				})}
+				err := p.run(t.Context(), []string{dir}, io.Discard, io.Discard)
+				if (err != nil) != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
+					t.Errorf("error %v, want %q", err, test.err)
+				}
+			})
+		})
 	}
 }
 

@@ -161,7 +161,9 @@ func (p *Program) help(w io.Writer, cmd *Command, flags *flag.FlagSet) {
 	if cmd.Notes != "" {
 		fmt.Fprintf(w, "\n%s\n", cmd.Notes)
 	}
-	fmt.Fprintf(w, "\nAn environment variable sets a flag too: %s sets -addr, %s sets -link-key.\nThe command line wins.\n", envName("addr"), envName("link-key"))
+	var examples []string
+	flags.VisitAll(func(f *flag.Flag) { examples = append(examples, envName(f.Name)+" sets -"+f.Name) })
+	fmt.Fprintf(w, "\nAn environment variable sets a flag too: %s.\nThe command line wins.\n", strings.Join(examples[:min(2, len(examples))], ", "))
 }
 
 func isVersion(arg string) bool { return arg == "-version" || arg == "--version" }
