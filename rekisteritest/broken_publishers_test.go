@@ -66,8 +66,7 @@ func TestBrokenPublishers(t *testing.T) {
 	}
 }
 
-// TestEveryPublishRule tests that a broken publisher breaks each rule. The
-// backend's own values are a matter of [rekisteritest.Test].
+// TestEveryPublishRule tests that a broken publisher breaks each rule.
 func TestEveryPublishRule(t *testing.T) {
 	tested := make(map[string]bool)
 	for _, all := range brokenPublishers {
