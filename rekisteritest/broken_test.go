@@ -87,19 +87,19 @@ func TestBroken(t *testing.T) {
 	}
 }
 
-// brokenRules returns the rules that an error of [rekisteritest.Test] names.
+// brokenRules returns the rules that an error of the package names.
 func brokenRules(err error) []string {
 	if err == nil {
 		return nil
 	}
 	var rules []string
-	for _, name := range rekisteritest.RuleNames() {
+	for _, name := range slices.Concat(rekisteritest.RuleNames(), rekisteritest.PublishRuleNames()) {
 		if strings.Contains("\n"+err.Error(), "\n"+name+":\n\t") {
 			rules = append(rules, name)
 		}
 	}
 	slices.Sort(rules)
-	return rules
+	return slices.Compact(rules) // both have the rules of every call
 }
 
 // TestEveryRule tests that a broken backend breaks each rule.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"log"
+	"log/slog"
 	"os"
 
 	"github.com/rekisteri/rekisteri"
@@ -65,5 +66,26 @@ func ExampleContents() {
 	}
 
 	fmt.Println(rekisteritest.Test(context.Background(), backend))
+	// Output: <nil>
+}
+
+// This publisher publishes to a directory in the layout of docs/layout.md.
+func ExampleTestPublisher() {
+	dir, err := os.MkdirTemp("", "releases") // in a test: t.TempDir()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	if err := os.CopyFS(dir, rekisteritest.Keys()); err != nil {
+		log.Fatal(err)
+	}
+	store, err := rekisteri.OpenDir(dir)
+	if err != nil {
+		log.Fatal(err)
+	}
+	backend := rekisteri.NewFSBackend(store, &rekisteri.FSOptions{Store: store, Logger: slog.New(slog.DiscardHandler)})
+	publisher := backend.Publisher() // your publisher
+
+	fmt.Println(rekisteritest.TestPublisher(context.Background(), backend, publisher))
 	// Output: <nil>
 }

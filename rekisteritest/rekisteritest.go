@@ -1,4 +1,5 @@
-// Package rekisteritest tests implementations of [rekisteri.Backend].
+// Package rekisteritest tests implementations of [rekisteri.Backend] and
+// [rekisteri.Publisher].
 //
 // Load the releases of this package into your backend, and call [Test]:
 //
@@ -35,6 +36,13 @@
 //   - [rekisteri.Opener]
 //   - Providers(context.Context) iter.Seq2[rekisteri.Provider, error], which
 //     yields every provider once
+//
+// # Publishers
+//
+// [TestPublisher] tests a [rekisteri.Publisher] together with the backend that
+// serves what it publishes. It publishes the releases of this package itself. The
+// store has their signing keys at the start, and no releases: [Keys] returns the
+// keys as files.
 package rekisteritest
 
 import (
@@ -61,25 +69,7 @@ import (
 // seconds. It then leaves the goroutine of that call behind. A panic of the
 // backend is reported as a broken rule, with its stack.
 func Test(ctx context.Context, b rekisteri.Backend) error {
-	t := &tester{
-		ctx:      ctx,
-		backend:  b,
-		want:     Contents(),
-		faults:   make(map[*rule][]string),
-		returned: make(map[any]returnedValue),
-	}
-	t.opener, _ = b.(rekisteri.Opener)
-	t.lister, _ = b.(lister)
-	for _, p := range catalog {
-		t.providers = append(t.providers, p.provider)
-	}
-	for i := range rules {
-		if t.rule = &rules[i]; t.rule.applies == nil || t.rule.applies(t) {
-			t.rule.check(t)
-		}
-	}
-	t.compareReturned()
-	return t.err()
+	return newTester(ctx, b).run(rules)
 }
 
 // clientTimeout is how long Terraform and OpenTofu wait for an answer.
@@ -100,7 +90,7 @@ type rule struct {
 	check   func(*tester)
 }
 
-// A tester is one run of [Test].
+// A tester is one run of [Test] or [TestPublisher].
 type tester struct {
 	ctx       context.Context
 	backend   rekisteri.Backend
@@ -110,11 +100,40 @@ type tester struct {
 	providers []rekisteri.Provider // the keys of want, in the order of the catalog
 	rule      *rule                // the rule being checked
 
+	publishers []rekisteri.Publisher // nil in [Test]
+
 	mu       sync.Mutex
 	faults   map[*rule][]string // where each rule is broken
 	stack    []byte             // of the first panic
 	returned map[any]returnedValue
 	stopped  error // why the backend is no longer called; nil: it is
+}
+
+func newTester(ctx context.Context, b rekisteri.Backend) *tester {
+	t := &tester{
+		ctx:      ctx,
+		backend:  b,
+		want:     Contents(),
+		faults:   make(map[*rule][]string),
+		returned: make(map[any]returnedValue),
+	}
+	t.opener, _ = b.(rekisteri.Opener)
+	t.lister, _ = b.(lister)
+	for _, p := range catalog {
+		t.providers = append(t.providers, p.provider)
+	}
+	return t
+}
+
+// run checks rules, and returns an error for all that are broken.
+func (t *tester) run(rules []rule) error {
+	for i := range rules {
+		if t.rule = &rules[i]; t.rule.applies == nil || t.rule.applies(t) {
+			t.rule.check(t)
+		}
+	}
+	t.compareReturned()
+	return t.err(rules)
 }
 
 // fail records that the backend breaks a rule. It drops repetitions.
@@ -129,8 +148,8 @@ func (t *tester) fail(r *rule, format string, args ...any) {
 // failf records that the backend breaks the rule that is being checked.
 func (t *tester) failf(format string, args ...any) { t.fail(t.rule, format, args...) }
 
-// err returns an error for all rules that the backend breaks.
-func (t *tester) err() error {
+// err returns an error for the call rules and those of rules that are broken.
+func (t *tester) err(rules []rule) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	const shown = 8 // faults of one rule

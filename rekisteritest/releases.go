@@ -26,6 +26,19 @@ func Releases() fs.FS {
 	return tree
 }
 
+//go:embed testdata/releases/*/*.asc testdata/releases/*/*/*.asc
+var embeddedKeys embed.FS
+
+// Keys returns the files of [Releases] that hold signing keys, and no others, at
+// the same paths. This is a tree that waits for its first release.
+func Keys() fs.FS {
+	tree, err := fs.Sub(embeddedKeys, "testdata/releases")
+	if err != nil {
+		panic(err) // only if the path is malformed
+	}
+	return tree
+}
+
 // A Content is what [Test] expects of one provider.
 type Content struct {
 	// Listing is what Versions must return. The order of versions, protocols and

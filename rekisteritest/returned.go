@@ -55,3 +55,7 @@ func cloneRelease(rel *rekisteri.Release) *rekisteri.Release {
 	}
 	return &c
 }
+
+func cloneReceipt(r *rekisteri.Receipt) *rekisteri.Receipt {
+	return &rekisteri.Receipt{State: r.State, Missing: slices.Clone(r.Missing)}
+}
