@@ -247,7 +247,7 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	if files == nil {
 		return &Receipt{State: StateStaged, Missing: missing}, nil
 	}
-	u.refresh(ctx, up.Provider)
+	u.refresh(ctx, up)
 	if c, err := u.contentWith(ctx, up.Provider, up.version); err == nil && c.releases[up.version] != nil {
 		return u.published(ctx, up, own) // from another directory, or a document
 	}
@@ -278,18 +278,21 @@ func (u *fsPublisher) discard(up upload) {
 	}
 }
 
-// refresh has the backend notice a new release.
-func (u *fsPublisher) refresh(ctx context.Context, p Provider) {
-	u.tree.recheck(ctx, p)
-	if l, ok := u.cache.Get(scope{Provider: p}); ok {
-		l.Reload(ctx)
+// refresh has the backend notice a new release. What is in memory, or is being
+// loaded, may be older.
+func (u *fsPublisher) refresh(ctx context.Context, up upload) {
+	u.tree.recheck(ctx, up.Provider)
+	for _, s := range []scope{{Provider: up.Provider}, {up.Provider, up.version}} {
+		if l, ok := u.cache.Get(s); ok {
+			l.Reload(ctx)
+		}
 	}
 }
 
 // published returns the answer to a request that staged a file of a release. The
 // release is published, or something else is in its place.
 func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
-	u.refresh(ctx, up.Provider)
+	u.refresh(ctx, up)
 	c, err := u.contentWith(ctx, up.Provider, up.version)
 	if err == nil && c.releases[up.version] == nil {
 		err = c.lost

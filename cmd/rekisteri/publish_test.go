@@ -100,7 +100,7 @@ func (p *process) wantInit(t *testing.T, version string) {
 func run(t *testing.T, dir string, env []string, name string, args ...string) (string, error) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), name, args...)
-	cmd.Dir, cmd.Env = dir, append(os.Environ(), env...)
+	cmd.Dir, cmd.Env = dir, append(append(os.Environ(), "CI="), env...) // with CI, GoReleaser colors its output
 	out, err := cmd.CombinedOutput()
 	if strings.Contains(string(out), publishToken) {
 		t.Errorf("%s prints the token", name)
