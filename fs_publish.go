@@ -258,8 +258,9 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	// A commit that failed may have succeeded, or another publisher's may have:
 	// what is published decides the answer.
 	receipt, err := u.published(ctx, up, own)
-	if _, isUpload := errors.AsType[*UploadError](err); err != nil && !isUpload {
-		return nil, cmp.Or(commitErr, err)
+	_, isUpload := errors.AsType[*UploadError](err)
+	if err != nil && (!isUpload || commitErr != nil && !errors.Is(commitErr, fs.ErrExist)) {
+		return nil, cmp.Or(commitErr, err) // if a staged file was replaced meanwhile, complete tries again
 	}
 	if commitErr == nil {
 		u.discard(up)

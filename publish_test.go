@@ -18,6 +18,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -672,4 +674,36 @@ func TestIncompleteUploadIsLogged(t *testing.T) {
 			t.Errorf("the log: %s", text)
 		}
 	})
+}
+
+// Each file is sent four times at once, as by clients that try again too soon.
+func TestPublishTheSameFilesAtOnce(t *testing.T) {
+	t.Parallel()
+	p := newPublishing(t, keyTree())
+	rounds := 50
+	if testing.Short() {
+		rounds = 5
+	}
+	for round := range rounds {
+		version := fmt.Sprintf("1.0.%d", round)
+		var published atomic.Int64
+		var group sync.WaitGroup
+		for name, content := range releaseOf(t, version, "text") {
+			for range 4 {
+				group.Go(func() {
+					switch code, answer := p.put(version, name, content); code {
+					case 200, 202:
+					case 201:
+						published.Add(1)
+					default:
+						t.Errorf("%s: %d %s", name, code, answer)
+					}
+				})
+			}
+		}
+		group.Wait()
+		if n := published.Load(); n != 1 {
+			t.Errorf("version %s: 201 was answered %d times", version, n)
+		}
+	}
 }
