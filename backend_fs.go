@@ -45,11 +45,12 @@ type FSOptions struct {
 // describes both.
 //
 // The tree may change at any time. New and deleted releases, and changed
-// documents and keys, are visible within two seconds. Providers in memory are
+// documents and keys, are visible within two seconds; docs/layout.md says when it
+// takes longer. Providers in memory are
 // checked in the background when they are asked for, at most once a second.
 //
-// A file that is broken, half written or unreadable never removes what was
-// served before. A tree that is missing, unreadable or empty is an outage, such
+// A file that is broken, half written or unreadable does not remove what was
+// served before, as long as that is in memory. A tree that is missing, unreadable or empty is an outage, such
 // as a volume that is not mounted, and not a deletion: what is in memory is
 // still served, and everything else is an error that does not match
 // [fs.ErrNotExist].

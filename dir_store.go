@@ -23,9 +23,10 @@ import (
 //
 //	<namespace>/.upload/<type>/<version>/<SHA-256>-<name>
 //
-// It writes them beside that directory first, and commits them by linking them
-// into another one, which it then renames. Names that begin with a dot are not
-// served.
+// A file is first written to <namespace>/.upload, and then renamed into that
+// directory. To commit a release, its files are linked into a directory of
+// .upload, which is then renamed to <namespace>/<type>/<version>. Names that
+// begin with a dot are not served.
 const (
 	stageName    = ".upload"
 	partPrefix   = ".part-"   // a file that is still being written
@@ -37,8 +38,8 @@ const (
 
 var _ Store = (*Dir)(nil)
 
-// splitDir returns the parts of a release's directory. An empty version and type
-// are those of a namespace.
+// splitDir splits the path of a release's directory into the namespace and the
+// rest, which is empty if dir is a namespace.
 func splitDir(dir string) (namespace, rest string) {
 	namespace, rest, _ = strings.Cut(dir, "/")
 	return namespace, rest
@@ -319,8 +320,9 @@ func (d *Dir) Discard(ctx context.Context, dir string, before time.Time) error {
 	return err
 }
 
-// discard removes a directory if nothing in it is younger than before. It moves
-// the directory away first, so that nothing can be added to it unseen.
+// discard removes a directory if everything in it was modified before the time
+// before. It moves the directory away first, so that nothing can be added to it
+// unseen.
 func (w dirWriter) discard(namespace, dir string, before time.Time) error {
 	if young, err := w.hasYounger(dir, before); young || err != nil {
 		return err

@@ -22,7 +22,7 @@ const (
 	// another file is logged.
 	incompleteAfter = time.Minute
 
-	// What is staged and never completed is removed after this time.
+	// Incomplete uploads may be removed after this time.
 	stageFor   = 24 * time.Hour
 	sweepEvery = time.Hour
 
@@ -35,8 +35,8 @@ const (
 // through [FSOptions.Store]. It returns nil without a Store.
 //
 // The namespace must exist and hold the signing key. A release is complete when
-// its SHA256SUMS, a signature of that which verifies, every zip that it names,
-// and the manifest if it names one are there. It is then visible at once in this
+// these are there: its SHA256SUMS, a valid signature of that, every zip that
+// SHA256SUMS names, and the manifest if it names one. The release is then visible at once in this
 // backend, and within two seconds in others over the same tree.
 func (b *FSBackend) Publisher() Publisher {
 	if b.store == nil {
@@ -321,9 +321,9 @@ func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*R
 	return nil, conflict(up, own.Name)
 }
 
-// watch looks at a staged release again when no other file has come for a while:
-// it completes it, or logs what is missing. A release that seems published and
-// is not would be noticed by nobody else.
+// watch tries again to complete a staged release when no other file has come for
+// a while, and logs what is missing if it cannot. Nobody else would notice a
+// release that seems published and is not.
 func (u *fsPublisher) watch(up upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

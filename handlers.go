@@ -303,7 +303,7 @@ func (e *refusal) Error() string { return e.reason }
 
 func notFound(reason string) error { return &refusal{status: http.StatusNotFound, reason: reason} }
 
-// A denial is an error of Options.Authorize.
+// A denial is an error of Options.Authorize or PublishOptions.Authorize.
 type denial struct {
 	provider Provider
 	error
@@ -342,7 +342,7 @@ func errorStatus(err error) int {
 
 // fail logs an error and answers the request with its status, unless the answer
 // has started already. All errors are answered here. Their text is not sent to
-// clients.
+// clients, except for the detail of an [UploadError].
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code, started := errorStatus(err), e.Status != 0
 	e.Status, e.Err = cmp.Or(e.Status, code), err

@@ -66,11 +66,11 @@ type Receipt struct {
 const (
 	StateStaged    = "staged"    // the file is stored, and the release is not complete yet
 	StatePublished = "published" // the file completed the release, which is published
-	StateUnchanged = "unchanged" // the release was published before, with this file
+	StateUnchanged = "unchanged" // the release was published before, with this file or a signature as good
 )
 
-// An UploadError says why a file is refused, for good: to send it again does not
-// help. It is answered with 422, or with 409 if Err matches [fs.ErrExist].
+// An UploadError says why a file is refused. To send it again does not help until
+// the cause is fixed. It is answered with 422, or with 409 if Err matches [fs.ErrExist].
 type UploadError struct {
 	// Detail is sent to the client: what is wrong, and how to fix it. It must not
 	// hold secrets or paths of the server.
