@@ -203,7 +203,7 @@ func TestReportedAnew(t *testing.T) {
 }
 
 // TestTransientErrors has a file, or a directory, fail once and be readable
-// afterwards. While nothing of it was read, it is no absence.
+// afterwards. A provider of which nothing was read yet is not reported as absent.
 func TestTransientErrors(t *testing.T) {
 	for _, name := range []string{"acme", "acme/hello", "acme/hello.json", "acme/hello/2.0.0", sums200, sums200 + ".sig", zip200, "acme/key.asc", "acme/hello/own.asc"} {
 		t.Run(name, func(t *testing.T) {

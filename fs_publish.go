@@ -255,12 +255,13 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	if commitErr == nil {
 		u.log.Info("a release was published", "provider", up.Provider.String(), "version", up.version)
 	}
-	// A commit that failed may have succeeded, or another publisher's may have:
-	// what is published decides the answer.
+	// A commit that returned an error may have taken effect, or another publisher
+	// may have committed: the answer depends on what is published now. If a staged
+	// file was replaced during the commit, complete tries again.
 	receipt, err := u.published(ctx, up, own)
 	_, isUpload := errors.AsType[*UploadError](err)
 	if err != nil && (!isUpload || commitErr != nil && !errors.Is(commitErr, fs.ErrExist)) {
-		return nil, cmp.Or(commitErr, err) // if a staged file was replaced meanwhile, complete tries again
+		return nil, cmp.Or(commitErr, err)
 	}
 	if commitErr == nil {
 		u.discard(up)

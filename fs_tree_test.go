@@ -31,7 +31,7 @@ func TestOutage(t *testing.T) {
 		l.err = fs.ErrNotExist
 		b := newBackend(t, l)
 		if _, err := b.Versions(t.Context(), acmeHello); err == nil || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("a root that is gone: %v, want an error that is no absence", err)
+			t.Errorf("a root that is gone: %v, want an error that does not match fs.ErrNotExist", err)
 		}
 		l.err = nil
 		if got := versionsOf(t, b); got != "1.0.0" {
@@ -40,10 +40,10 @@ func TestOutage(t *testing.T) {
 		l.edit(func(files fstest.MapFS) { clear(files) })
 		time.Sleep(time.Second)
 		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"}); err == nil || errors.Is(err, fs.ErrNotExist) {
-			t.Errorf("never read, in a root that is empty now: %v, want an error that is no absence", err)
+			t.Errorf("never read, in a root that is empty now: %v, want an error that does not match fs.ErrNotExist", err)
 		}
 	})
-	// What was never readable is no absence.
+	// A provider that was never readable is not reported as absent.
 	l := newLiveFS(tree{"acme/hello.json": "{", "acme/foo.json": documentOf("1.0.0")})
 	b := newBackend(t, l)
 	if _, err := b.Versions(t.Context(), acmeHello); err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -52,7 +52,7 @@ func TestOutage(t *testing.T) {
 }
 
 // A file system that hangs costs those who ask for what is in memory almost
-// nothing, is no absence to the others, and gathers no goroutines.
+// nothing. Others do not get fs.ErrNotExist, and no goroutines pile up.
 func TestHang(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		hang := make(chan struct{})
