@@ -67,7 +67,7 @@ type FSBackend struct {
 	tree     *treeNames
 	cache    *refresh.Map[scope, *loaded]
 	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
-	parts    sync.Pool                              // of *[]byte, for parts of documents
+	buffers  sync.Pool                              // of *metadata.Buffer
 
 	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}

@@ -144,16 +144,16 @@ func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.
 		return nil, nil
 	}
 	defer f.Close()
-	part, _ := b.parts.Get().(*[]byte)
-	if part == nil {
-		part = new([]byte)
+	buf, _ := b.buffers.Get().(*metadata.Buffer)
+	if buf == nil {
+		buf = new(metadata.Buffer)
 	}
-	defer b.parts.Put(part)
-	*part = slices.Grow((*part)[:0], length)[:length]
-	if n, _ := f.ReadAt(*part, offset); n < length || !index.version.Proves(info) {
+	defer b.buffers.Put(buf)
+	buf.Part = slices.Grow(buf.Part[:0], length)[:length]
+	if n, _ := f.ReadAt(buf.Part, offset); n < length || !index.version.Proves(info) {
 		return nil, nil
 	}
-	v, ok := index.Decode(s.version, *part)
+	v, ok := index.Decode(s.version, buf)
 	if !ok {
 		return nil, nil
 	}
