@@ -104,13 +104,13 @@ func TestIndexSize(t *testing.T) {
 		"400 versions":       largeDocument(400, 14),
 		"480 versions":       largeDocument(480, 14),
 		"400 small versions": small(400, plain),
-		"a key per version": small(400, func(i int) string {
+		"a key per version": small(100, func(i int) string {
 			return "," + signingKeys(strings.Replace(armor, "\n\n", fmt.Sprintf("\nComment: %d\n\n", i), 1), "")
 		}),
-		"an indented key per version": small(400, func(i int) string {
+		"an indented key per version": small(100, func(i int) string {
 			return "," + signingKeys(strings.ReplaceAll(armor, "\n", "\n"+strings.Repeat(" ", i%10+1)+strings.Repeat("\t", i/10)), "")
 		}),
-		"a source per version": small(400, func(i int) string {
+		"a source per version": small(100, func(i int) string {
 			return "," + signingKeys(armor, fmt.Sprintf(`"source":"%d",`, i))
 		}),
 	} {

@@ -44,7 +44,7 @@ func limitMemory(cacheMiB int) *memoryLimit {
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return m
 	}
-	m.bytes = max(int64(cacheMiB), defaultCacheMiB) << 20 * 116 / defaultCacheMiB
+	m.bytes = max(int64(cacheMiB), defaultCacheMiB) << 20 * 120 / defaultCacheMiB
 	m.room.Store(connsStep)
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(m.bytes)

@@ -34,7 +34,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; acme:publish may publish, too")
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
-			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes a little more than twice as much")
+			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes two and a half times as much")
 			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
 			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
 			flags.Var(&s.drain, "drain", "`duration` to go on answering after SIGTERM while /healthz fails, so that a load balancer notices")
