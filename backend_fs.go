@@ -91,10 +91,10 @@ type SnapshotFS interface {
 }
 
 const (
-	checkEvery  = time.Second      // a provider is checked for changes no more often
-	staleAfter  = 2 * time.Second  // requests wait for the check of what is older
-	restFactor  = 20               // nor sooner than this many times what its last check took
-	firstWait   = 8 * time.Second  // clients give up after 10
+	checkEvery  = time.Second      // the least time between two looks at a provider
+	restFactor  = 20               // after a slow look, the next one waits this many times as long as it took
+	staleAfter  = 2 * time.Second  // a request waits for a look if what is in memory is older
+	firstWait   = 8 * time.Second  // a request waits no longer for the first look: clients give up after 10
 	remindEvery = time.Hour        // a problem that lasts is logged again
 	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
 

@@ -338,15 +338,13 @@ func (u *fsPublisher) watch(up upload) {
 		u.mu.Lock()
 		delete(u.pending, up.dir)
 		u.mu.Unlock()
+		log := u.log.With("provider", up.Provider.String(), "version", up.version)
 		receipt, err := u.complete(context.Background(), up, nil)
-		if err == nil && receipt.State != StateStaged {
-			return
+		switch {
+		case err != nil:
+			log.Warn("an uploaded release cannot be published, so clients do not get it: fix the cause, and upload all files again", "error", err)
+		case receipt.State == StateStaged:
+			log.Warn("an uploaded release is incomplete, so clients do not get it: upload the missing files", "missing", strings.Join(receipt.Missing, ", "))
 		}
-		missing := ""
-		if err == nil {
-			missing = strings.Join(receipt.Missing, ", ")
-		}
-		u.log.Warn("an uploaded release is incomplete and not served: upload the missing files, or all files again",
-			"provider", up.Provider.String(), "version", up.version, "missing", missing, "error", err)
 	})
 }

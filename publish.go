@@ -66,7 +66,7 @@ type Receipt struct {
 const (
 	StateStaged    = "staged"    // the file is stored, and the release is not complete yet
 	StatePublished = "published" // the file completed the release, which is published
-	StateUnchanged = "unchanged" // the release was published before, with this file or a signature as good
+	StateUnchanged = "unchanged" // the release has this file already, or another valid signature
 )
 
 // An UploadError says why a file is refused. To send it again does not help until
