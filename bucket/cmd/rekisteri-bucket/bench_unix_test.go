@@ -1,0 +1,5 @@
+package main
+
+const floorVar = "X"
+
+func serveFloor(string) {}
