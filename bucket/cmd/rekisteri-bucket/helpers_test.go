@@ -43,10 +43,6 @@ func TestMain(m *testing.M) {
 		name, value, _ := strings.Cut(e, "=")
 		os.Setenv(name, value)
 	}
-	if name := os.Getenv(floorVar); name != "" {
-		serveFloor(name)
-		return
-	}
 	os.Exit(m.Run())
 }
 
@@ -103,9 +99,24 @@ func startReplica(t testing.TB, s *storetest.Store, bucketURL string, flags ...s
 	tokens, link := filepath.Join(dir, "tokens"), filepath.Join(dir, "link-key")
 	servertest.WriteFile(t, tokens, fmt.Sprintf("%x acme\n%x acme:publish\n", sha256.Sum256([]byte(readToken)), sha256.Sum256([]byte(publishToken))))
 	servertest.WriteFile(t, link, linkKey+"\n")
-	args := []string{"-addr", "127.0.0.1:0", "-bucket", bucketURL, "-tokens", tokens, "-link-key", link, "-debug", "-access-log"}
-	r := &replica{cmd: exec.Command(os.Args[0], append(args, flags...)...), ended: make(chan struct{})}
-	r.cmd.Env = append(append(os.Environ(), commandVar+"=1"), s.Env...)
+	r := startCommand(t, os.Args[0], append(s.Env, commandVar+"=1"), append([]string{
+		"-bucket", bucketURL, "-tokens", tokens, "-link-key", link, "-debug", "-access-log"}, flags...)...)
+	t.Cleanup(func() {
+		r.kill()
+		for _, secret := range append([]string{readToken, publishToken, linkKey, "signature=", "Signature="}, s.Secrets...) {
+			if strings.Contains(r.stderr.String(), secret) {
+				t.Errorf("the log of a replica has %q", secret)
+			}
+		}
+	})
+	return r
+}
+
+// startCommand starts a command that serves until the test ends.
+func startCommand(t testing.TB, bin string, env []string, args ...string) *replica {
+	t.Helper()
+	r := &replica{cmd: exec.Command(bin, append([]string{"-addr", "127.0.0.1:0"}, args...)...), ended: make(chan struct{})}
+	r.cmd.Env = append(os.Environ(), env...)
 	r.cmd.Stdout, r.cmd.Stderr = &r.stderr, &r.stderr
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -116,14 +127,8 @@ func startReplica(t testing.TB, s *storetest.Store, bucketURL string, flags ...s
 	}()
 	t.Cleanup(func() {
 		r.kill()
-		log := r.stderr.String()
 		if t.Failed() {
-			t.Logf("the log of a replica:\n%s", log)
-		}
-		for _, secret := range append([]string{readToken, publishToken, linkKey, "signature=", "Signature="}, s.Secrets...) {
-			if strings.Contains(log, secret) {
-				t.Errorf("the log of a replica has %q", secret)
-			}
+			t.Logf("the log of a replica:\n%s", r.stderr.String())
 		}
 	})
 	listening := regexp.MustCompile(`msg=listening url=(\S+)`)

@@ -1,5 +1,0 @@
-package main
-
-const floorVar = "X"
-
-func serveFloor(string) {}
