@@ -29,14 +29,23 @@ type Store interface {
 	// all its releases, in the order of arrival.
 	Staged(ctx context.Context, dir string) ([]Staged, error)
 
+	// Claim returns the SHA256SUMS of a release at dir whose commit has begun and
+	// is not complete. No other release can be committed there, ever. Claim
+	// returns nil if there is nothing at dir. If there is anything else, its error
+	// matches [fs.ErrExist]. In a store whose commits are atomic, there are no
+	// such releases.
+	Claim(ctx context.Context, dir string) (*Staged, error)
+
 	// Commit makes a directory of staged files. It appears with all of them or
 	// not at all, and survives a crash. files has SHA256SUMS first and its
-	// signature last. If there is something at dir already, Commit changes
+	// signature last. Commit also completes the commit of a release that Claim
+	// returns the SHA256SUMS of. If there is anything else at dir, Commit changes
 	// nothing, and its error matches [fs.ErrExist].
 	Commit(ctx context.Context, dir string, files []Staged) error
 
 	// Discard removes what is staged for a release, or, if dir is a namespace,
-	// for each of its releases, unless something of it is younger than before.
+	// for each of its releases, unless something of it is younger than before, or
+	// its commit is not complete.
 	Discard(ctx context.Context, dir string, before time.Time) error
 }
 
