@@ -62,7 +62,7 @@ func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.T
 	}
 	fsys := bucket.New(b, &bucket.Options{Stream: s.stream})
 	opts.CheckEvery = s.checkEvery
-	_ = fsys
+	opts.Store = fsys // which is written to only if somebody may publish
 	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name}, nil
 }
 
