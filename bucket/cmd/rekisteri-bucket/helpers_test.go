@@ -128,7 +128,8 @@ func startCommand(t testing.TB, bin string, env []string, args ...string) *repli
 	t.Cleanup(func() {
 		r.kill()
 		if t.Failed() {
-			t.Logf("the log of a replica:\n%s", r.stderr.String())
+			lines := strings.SplitAfter(r.stderr.String(), "\n")
+			t.Logf("the end of the log of a replica:\n%s", strings.Join(lines[max(0, len(lines)-20):], ""))
 		}
 	})
 	listening := regexp.MustCompile(`msg=listening url=(\S+)`)

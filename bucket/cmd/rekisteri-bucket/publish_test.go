@@ -2,14 +2,11 @@ package main
 
 import (
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
-
-	"gocloud.dev/blob"
 
 	"github.com/rekisteri/rekisteri/bucket/internal/storetest"
 )
@@ -151,30 +148,29 @@ func TestKilled(t *testing.T) {
 			break
 		}
 	}
-	wantClean(t, openBucket(t, s, name))
 }
 
-// wantClean wants no object to be staged.
-func wantClean(t *testing.T, b *blob.Bucket) {
-	t.Helper()
-	for _, key := range keys(t, b) {
-		if strings.Contains(key, "/.upload/") {
-			t.Errorf("%s is left", key)
+// TestAbandonedClaim finds a version that is claimed for a release whose other
+// files are gone: they were removed, or the bucket was copied halfway.
+func TestAbandonedClaim(t *testing.T) {
+	t.Parallel()
+	s := storetest.S3(t)
+	name := newAcme(t, s)
+	lost, other := newRelease(t, "foo", "1.0.0", "lost"), newRelease(t, "foo", "1.0.0", "other")
+	put(t, openBucket(t, s, name), "acme/foo/1.0.0/"+sumsName("foo", "1.0.0"), lost[sumsName("foo", "1.0.0")])
+	r := startReplica(t, s, s.URL(name, s.Addr), "-check-every", "1s")
+	got, err := r.publish(t, "1.0.0", other)
+	if err != nil || got.status != http.StatusConflict {
+		t.Fatalf("another build: %v, %v", got, err)
+	}
+	t.Log(got.body)
+	for _, want := range []string{"1.0.0", "SHA256SUMS", "another version"} {
+		if !strings.Contains(got.body, want) {
+			t.Errorf("the answer does not say %q: %s", want, got.body)
 		}
 	}
-}
-
-// keys returns the keys of all objects.
-func keys(t *testing.T, b *blob.Bucket) (keys []string) {
-	t.Helper()
-	for objects := b.List(nil); ; {
-		o, err := objects.Next(t.Context())
-		if err == io.EOF {
-			return keys
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys = append(keys, o.Key)
+	if got, err = r.publish(t, "1.0.0", lost); err != nil || got.status != http.StatusCreated {
+		t.Errorf("the build that it is claimed for: %v, %v", got, err)
 	}
+	r.wantServed(t, "1.0.0", lost)
 }
