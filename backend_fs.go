@@ -38,7 +38,7 @@ type FSOptions struct {
 	Store Store
 }
 
-// An FSBackend is a [Backend] and an [Opener] over a tree of files. A version of
+// An FSBackend is a [Backend], an [Opener] and a [Lister] over a tree of files. A version of
 // a provider is a directory with the files of its release,
 // <namespace>/<type>/<version>/, or an entry of the metadata document
 // <namespace>/<type>.json, which links to files elsewhere. docs/layout.md
@@ -206,9 +206,9 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 	return nil, fmt.Errorf("%v has no file %q of a version %q: %w", p, name, version, fs.ErrNotExist)
 }
 
-// Providers yields the providers in the tree, in the order of their names. It
-// reads directories, not what is in the files. An error is about one directory;
-// the others follow.
+// Providers implements [Lister]. It yields the providers in the order of their
+// names. It reads directories, not what is in the files. An error is about one
+// directory; the others follow.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)

@@ -50,6 +50,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -204,6 +205,18 @@ type Opener interface {
 	//
 	// If the file is an [os.File], the kernel can send it without a copy.
 	Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error)
+}
+
+// A Lister is a [Backend] that can list its providers.
+type Lister interface {
+	// Providers yields every provider once, in any order. It should not read
+	// more than their names. An error is about a part of the providers, such as a
+	// namespace that cannot be read; the others follow. If ctx is done before the
+	// last provider, the iterator yields an error.
+	//
+	// The registry itself does not list. A handler that does must ask
+	// [Registry.Authorize] for each provider.
+	Providers(ctx context.Context) iter.Seq2[Provider, error]
 }
 
 // Options are the settings of a [Registry]. The zero value is ready to use.
