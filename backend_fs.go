@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,6 +33,13 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
+	// CheckEvery is the shortest time between two checks of a provider for
+	// changes. There are no checks without requests. Releases are visible within
+	// a second more than CheckEvery, and new keys and new providers within twice
+	// that. A file system that charges for each call needs a longer time. Zero is
+	// one second.
+	CheckEvery time.Duration
+
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
 	// [Dir] that the backend reads. Nil means that there is no publisher, and the
 	// backend writes nothing.
@@ -46,8 +54,8 @@ type FSOptions struct {
 //
 // The tree may change at any time. New and deleted releases, and changed
 // documents and keys, are visible within two seconds; docs/layout.md says when it
-// takes longer. Providers in memory are
-// checked in the background when they are asked for, at most once a second.
+// takes longer. Providers in memory are checked in the background when they are
+// asked for, at most once a second, or once in [FSOptions.CheckEvery].
 //
 // A file that is broken, half written or unreadable does not remove what was
 // served before, as long as that is in memory. A tree that is missing, unreadable or empty is an outage, such
@@ -60,6 +68,7 @@ type FSOptions struct {
 type FSBackend struct {
 	log      *slog.Logger
 	store    Store           // nil: there is no publisher
+	every    time.Duration   // between two checks of a provider
 	policy   *refresh.Policy // of providers
 	seed     maphash.Seed
 	slots    chan struct{} // has a token for each load
@@ -91,9 +100,9 @@ type SnapshotFS interface {
 }
 
 const (
-	checkEvery  = time.Second      // the least time between two looks at a provider
+	checkEvery  = time.Second      // the least time between two looks at a provider, by default
 	restFactor  = 20               // after a slow look, the next one waits this many times as long as it took
-	staleAfter  = 2 * time.Second  // a request waits for a look if what is in memory is older
+	staleAfter  = time.Second      // a request waits for a look that is overdue by this
 	firstWait   = 8 * time.Second  // a request waits no longer for the first look: clients give up after 10
 	remindEvery = time.Hour        // a problem that lasts is logged again
 	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
@@ -128,16 +137,17 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if b.log == nil {
 		b.log = slog.Default()
 	}
+	b.every = cmp.Or(opts.CheckEvery, checkEvery)
 	limit := opts.CacheBytes
 	if limit == 0 {
 		limit = defaultCacheBytes
 	}
 	b.policy = &refresh.Policy{
-		Every: checkEvery, Rest: restFactor, FirstWait: firstWait,
-		Fresh: staleAfter, StaleWait: 100 * time.Millisecond,
+		Every: b.every, Rest: restFactor, FirstWait: firstWait,
+		Fresh: b.every + staleAfter, StaleWait: b.every / 10,
 	}
 	b.problems = &problemLog{log: b.log}
-	b.tree = newTreeNames(fsys, b.log, b.problems)
+	b.tree = newTreeNames(fsys, b.log, b.problems, b.every)
 	b.cache = refresh.NewMap[scope, *loaded](limit-limit/8, nil)
 	b.indexes = refresh.NewMap[Provider, *documentIndex](limit/8, nil)
 	return b
@@ -292,7 +302,7 @@ func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string)
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {
 		if l, ok := b.cache.Get(one); ok {
-			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now()) && s.content.releases[version] != nil {
+			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now(), b.every) && s.content.releases[version] != nil {
 				return s.content, nil
 			}
 		}

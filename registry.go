@@ -203,7 +203,8 @@ type Opener interface {
 	// The registry calls Release before and after Open. If the zip's digest has
 	// changed in between, it opens the file again.
 	//
-	// If the file is an [os.File], the kernel can send it without a copy.
+	// If the file is an [os.File], the kernel can send it without a copy. If
+	// clients can read the file elsewhere, Open may return a [*Redirect] instead.
 	Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error)
 }
 
@@ -218,6 +219,18 @@ type Lister interface {
 	// [Registry.Authorize] for each provider.
 	Providers(ctx context.Context) iter.Seq2[Provider, error]
 }
+
+// A Redirect is an error of [Opener.Open]: the file is at another URL, such as a
+// presigned one of an object store. Whoever has the URL can read the file, so
+// neither Error nor an [Event] contains it.
+//
+// The registry answers GET with 302 and HEAD itself.
+type Redirect struct {
+	URL  string // an absolute http or https URL, which must work for GET
+	Size int64  // of the file, in bytes
+}
+
+func (*Redirect) Error() string { return "the file is at another URL" }
 
 // Options are the settings of a [Registry]. The zero value is ready to use.
 type Options struct {

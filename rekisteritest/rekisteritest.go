@@ -26,7 +26,8 @@
 // A backend that stores files is a [rekisteri.Opener], and returns packages with
 // empty URLs. Test opens every such file and compares its content. A backend
 // that links to files elsewhere returns packages with URLs. Test does not follow
-// them, so they may be made up. A backend can do both, file by file.
+// them, so they may be made up. A backend can do both, file by file. If Open
+// returns a [rekisteri.Redirect], Test checks its size, and does not follow it.
 //
 // # Optional interfaces
 //
