@@ -317,6 +317,9 @@ type Event struct {
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
 	Bytes int64
 
+	// Received is the number of bytes of an upload's body that were read.
+	Received int64
+
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
@@ -324,6 +327,10 @@ type Event struct {
 	// incomplete. It is what the log says, and is not meant for clients. Nil
 	// means success.
 	Err error
+
+	// Reason is the kind of Err, one of the Reason constants. It is empty if Err
+	// is nil.
+	Reason string
 }
 
 // The routes of an [Event].
