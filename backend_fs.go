@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/loglimit"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
@@ -46,7 +47,7 @@ type FSOptions struct {
 	Store Store
 }
 
-// An FSBackend is a [Backend] and an [Opener] over a tree of files. A version of
+// An FSBackend is a [Backend], an [Opener] and a [Lister] over a tree of files. A version of
 // a provider is a directory with the files of its release,
 // <namespace>/<type>/<version>/, or an entry of the metadata document
 // <namespace>/<type>.json, which links to files elsewhere. docs/layout.md
@@ -216,9 +217,9 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 	return nil, fmt.Errorf("%v has no file %q of a version %q: %w", p, name, version, fs.ErrNotExist)
 }
 
-// Providers yields the providers in the tree, in the order of their names. It
-// reads directories, not what is in the files. An error is about one directory;
-// the others follow.
+// Providers implements [Lister]. It yields the providers in the order of their
+// names. It reads directories, not what is in the files. An error is about one
+// directory; the others follow.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -255,20 +256,35 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 type Health struct {
 	Looked   time.Time // when the tree was last looked at; zero: it was not yet
 	Err      error     // why the tree could not be read then; nil: it could
-	Problems int       // of the providers in memory
+	LastGood time.Time // when the tree could last be read; zero: it never could
+
+	Problems    int       // of what is in memory
+	KeyExpires  time.Time // when the next signing key in memory expires; zero: none does
+	CachedBytes int64     // of what is in memory
 }
 
 // Health returns what the last look found. It reads nothing itself.
 func (b *FSBackend) Health() Health {
 	var h Health
 	if t := b.tree.health.Load(); t != nil {
-		h.Looked, h.Err = t.looked, t.err
+		h.Looked, h.Err, h.LastGood = t.looked, t.err, t.good
 	}
+	now := time.Now()
+	add := func(problems []Problem, keys *openpgp.Keyring) {
+		h.Problems += len(problems)
+		if next := keys.NextExpiry(now); h.KeyExpires.IsZero() || !next.IsZero() && next.Before(h.KeyExpires) {
+			h.KeyExpires = next
+		}
+	}
+	b.tree.eachKnown(add)
 	b.cache.Each(func(s scope, l *loaded) {
-		if state, ok := l.Peek(); ok && s.version == "" {
-			h.Problems += len(state.content.problems)
+		if state, ok := l.Peek(); ok && s.version == "" && !state.gone {
+			add(state.content.problems, state.keys.Keyring)
 		}
 	})
+	_, providers := b.cache.Usage()
+	_, indexes := b.indexes.Usage()
+	h.CachedBytes = providers + indexes
 	return h
 }
 

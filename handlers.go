@@ -112,7 +112,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 		defer func() {
 			v := recover()
 			if v != nil {
-				e.Err = fmt.Errorf("panic: %v", v)
+				e.Err, e.Reason = fmt.Errorf("panic: %v", v), ReasonError
 				e.Status = cmp.Or(e.Status, http.StatusInternalServerError)
 			}
 			e.Duration = time.Since(started)
@@ -133,6 +133,9 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern stri
 	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
 		e.Route, req.Pattern = RouteUpload, uploadPattern
 		return r.upload(w, req, path, e)
+	}
+	if e.Route == RouteFile && req.Method == http.MethodPut {
+		return &refusal{status: http.StatusMethodNotAllowed, reason: "publishing is off"}
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return &refusal{status: http.StatusMethodNotAllowed, reason: "the method is neither GET nor HEAD"}
@@ -226,7 +229,7 @@ func redirect(req *http.Request, path []string, p Provider) error {
 	if req.URL.RawQuery != "" {
 		location += "?" + req.URL.RawQuery
 	}
-	return &refusal{http.StatusPermanentRedirect, "the provider's name is not in lower case", location}
+	return &refusal{status: http.StatusPermanentRedirect, reason: "the provider's name is not in lower case", location: location}
 }
 
 // release returns a release of the backend.
@@ -305,6 +308,7 @@ type refusal struct {
 	status   int
 	reason   string
 	location string // of a redirect
+	expired  bool   // it is about a link that has expired
 }
 
 func (e *refusal) Error() string { return e.reason }
@@ -353,7 +357,7 @@ func errorStatus(err error) int {
 // clients, except for the detail of an [UploadError].
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code, started := errorStatus(err), e.Status != 0
-	e.Status, e.Err = cmp.Or(e.Status, code), err
+	e.Status, e.Err, e.Reason = cmp.Or(e.Status, code), err, reasonOf(req, err, code)
 	level := slog.LevelDebug
 	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else the client has gone
 		level = slog.LevelError
@@ -369,7 +373,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	h := w.Header()
 	delete(h, "Content-Encoding") // of the page that was not sent
 	delete(h, "Etag")
-	delete(h, "Content-Range")
+	if code != http.StatusRequestedRangeNotSatisfiable {
+		delete(h, "Content-Range")
+	}
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")
