@@ -103,6 +103,9 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	defer cancel() // ends what runs beside the server
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
+	if opts.Publish != nil && tree.CheckStore != nil {
+		go checkStore(ctx, tree, log)
+	}
 	srv := &server{
 		handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, connState: memory.track,
 		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
@@ -163,6 +166,13 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
 	return nil
 }
 
+// checkStore logs why releases cannot be published.
+func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
+	if err := tree.CheckStore(ctx); err != nil && ctx.Err() == nil {
+		log.Error("releases cannot be published, so uploads fail: give the registry the rights to write and delete, or take :publish out of the file of -tokens", "error", err)
+	}
+}
+
 // announce logs what is served where, and prints how to try it if that is
 // likely to be what the operator wants.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
@@ -179,9 +189,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	switch {
 	case ctx.Err() != nil:
 	case err != nil:
-		log.Error("cannot list the providers, so requests for those that cannot be read fail: mount the volume, and make it readable", "error", err)
+		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
-		log.Warn("there is no provider, so clients cannot install any: mount the volume, or add a provider")
+		log.Warn("there is no provider, so clients cannot install any: check that the volume is mounted, or the bucket the right one, or add a provider")
 	}
 	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || IsTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")

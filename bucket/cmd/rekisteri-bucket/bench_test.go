@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -15,13 +14,11 @@ import (
 	"github.com/rekisteri/rekisteri/internal/server/servertest"
 )
 
-// build builds a command as it is shipped.
+// build builds a command, and returns its path.
 func build(b *testing.B, pkg string) string {
 	b.Helper()
 	bin := filepath.Join(b.TempDir(), "command")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", bin, pkg).CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
-	}
+	buildCommand(b, bin, pkg)
 	return bin
 }
 

@@ -95,11 +95,17 @@ type replica struct {
 // not have a secret.
 func startReplica(t testing.TB, s *storetest.Store, bucketURL string, flags ...string) *replica {
 	t.Helper()
+	return startReplicaOf(t, os.Args[0], s, bucketURL, flags...)
+}
+
+// startReplicaOf starts an executable with the command.
+func startReplicaOf(t testing.TB, bin string, s *storetest.Store, bucketURL string, flags ...string) *replica {
+	t.Helper()
 	dir := t.TempDir()
 	tokens, link := filepath.Join(dir, "tokens"), filepath.Join(dir, "link-key")
 	servertest.WriteFile(t, tokens, fmt.Sprintf("%x acme\n%x acme:publish\n", sha256.Sum256([]byte(readToken)), sha256.Sum256([]byte(publishToken))))
 	servertest.WriteFile(t, link, linkKey+"\n")
-	r := startCommand(t, os.Args[0], append(s.Env, commandVar+"=1"), append([]string{
+	r := startCommand(t, bin, append(s.Env, commandVar+"=1"), append([]string{
 		"-bucket", bucketURL, "-tokens", tokens, "-link-key", link, "-debug", "-access-log"}, flags...)...)
 	t.Cleanup(func() {
 		r.kill()
@@ -143,6 +149,14 @@ func startCommand(t testing.TB, bin string, env []string, args ...string) *repli
 			t.Fatal("the replica ended")
 		case <-time.After(2 * time.Millisecond):
 		}
+	}
+}
+
+// buildCommand builds a command as it is shipped.
+func buildCommand(t testing.TB, bin, pkg string) {
+	t.Helper()
+	if out, err := exec.Command("go", "build", "-trimpath", "-o", bin, pkg).CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
 	}
 }
 

@@ -163,8 +163,7 @@ func TestAbandonedClaim(t *testing.T) {
 	if err != nil || got.status != http.StatusConflict {
 		t.Fatalf("another build: %v, %v", got, err)
 	}
-	t.Log(got.body)
-	for _, want := range []string{"1.0.0", "SHA256SUMS", "another version"} {
+	for _, want := range []string{"Upload the files of that build again", "or release a new version", "can delete what is at acme/foo/1.0.0"} {
 		if !strings.Contains(got.body, want) {
 			t.Errorf("the answer does not say %q: %s", want, got.body)
 		}

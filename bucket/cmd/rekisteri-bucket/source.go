@@ -53,17 +53,22 @@ func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.T
 		return nil, server.Usagef("-bucket cannot be opened: %s", text(err))
 	}
 	name := u.Scheme + "://" + u.Host + "/" + u.Query().Get("prefix")
-	if err := probe(ctx, b, name); err != nil {
-		if _, ok := errors.AsType[*outageError](err); !ok {
-			b.Close()
-			return nil, err
-		}
-		cmp.Or(opts.Logger, slog.Default()).Error(err.Error())
+	log := cmp.Or(opts.Logger, slog.Default())
+	err = probe(ctx, b, name)
+	if _, isOutage := errors.AsType[*outageError](err); err != nil && !isOutage {
+		b.Close()
+		return nil, err
 	}
 	fsys := bucket.New(b, &bucket.Options{Stream: s.stream})
+	if err != nil {
+		log.Error(err.Error())
+	} else if _, err := fsys.URL(ctx, "probe"); err != nil && !s.stream {
+		log.Warn("the credentials cannot presign URLs, so the registry sends zips itself, as with -stream", "error", text(err))
+		fsys = bucket.New(b, &bucket.Options{Stream: true})
+	}
 	opts.CheckEvery = s.checkEvery
 	opts.Store = fsys // which is written to only if somebody may publish
-	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name}, nil
+	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name, CheckStore: fsys.Probe}, nil
 }
 
 // parseBucket parses the URL of a bucket. Its errors do not contain the URL,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket/internal/storetest"
+	"github.com/rekisteri/rekisteri/internal/server/servertest"
 )
 
 // TestWrongURL has URLs that no bucket can have. The errors have nothing of
@@ -61,9 +62,7 @@ func TestUnusable(t *testing.T) {
 	})
 	denied := storetest.NewProxy(t, s.Addr)
 	denied.Hook(func(w http.ResponseWriter, _ *http.Request) bool {
-		w.Header().Set("Content-Type", "application/xml")
-		w.WriteHeader(http.StatusForbidden)
-		io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+		refuse(w)
 		return true
 	})
 	closed, err := net.Listen("tcp", "127.0.0.1:0")
@@ -112,6 +111,13 @@ func TestUnusable(t *testing.T) {
 	}
 }
 
+// refuse answers as S3 does without the right to do something.
+func refuse(w http.ResponseWriter) {
+	w.Header().Set("Content-Type", "application/xml")
+	w.WriteHeader(http.StatusForbidden)
+	io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
+}
+
 func TestText(t *testing.T) {
 	err := errors.New("GET \"https://acct.blob.example/providers?comp=list&sig=s3cret\":\n  dial tcp: refused")
 	if got, want := text(err), `GET "https://acct.blob.example/providers": dial tcp: refused`; got != want {
@@ -130,5 +136,88 @@ func TestHelp(t *testing.T) {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the help does not have %q:\n%s", want, out.String())
 		}
+	}
+}
+
+// TestStoreThatCannotPublish has stores that refuse to write, or do so whatever
+// the condition. The log says so at the start, and uploads are refused.
+func TestStoreThatCannotPublish(t *testing.T) {
+	t.Parallel()
+	s := storetest.S3(t)
+	for _, test := range []struct {
+		name   string
+		hook   func(http.ResponseWriter, *http.Request) bool
+		log    string
+		status int
+		answer string
+	}{
+		{
+			name: "no right to write",
+			hook: func(w http.ResponseWriter, req *http.Request) bool {
+				if !writes(req) {
+					return false
+				}
+				refuse(w)
+				return true
+			},
+			log: "AccessDenied", status: http.StatusUnprocessableEntity, answer: "the registry may not write",
+		},
+		{
+			name: "no conditions",
+			hook: func(w http.ResponseWriter, req *http.Request) bool {
+				if !writes(req) {
+					return false
+				}
+				w.Header().Set("ETag", `"1"`)
+				return true
+			},
+			log: "ignores the conditions of writes", status: http.StatusUnprocessableEntity, answer: "ignores the conditions of writes",
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := storetest.NewProxy(t, s.Addr)
+			p.Hook(test.hook)
+			r := startReplica(t, s, s.URL(newAcme(t, s), p.Addr))
+			servertest.Within(t, 10*time.Second, func() bool {
+				return strings.Contains(r.stderr.String(), "releases cannot be published, so uploads fail")
+			})
+			if !strings.Contains(r.stderr.String(), test.log) {
+				t.Errorf("the log does not have %q:\n%s", test.log, r.stderr.String())
+			}
+			got, err := r.publish(t, "1.0.0", newRelease(t, "foo", "1.0.0", "first"))
+			if err != nil || got.status != test.status || !strings.Contains(got.body, test.answer) {
+				t.Errorf("%v, %v, want %d", got, err, test.status)
+			}
+		})
+	}
+}
+
+// TestTokenInURL has credentials that are a part of each URL, and cannot presign
+// others. The log does not have them, even if the store is gone.
+func TestTokenInURL(t *testing.T) {
+	s := storetest.Azure(t)
+	name := newAcme(t, s)
+	p := storetest.NewProxy(t, s.Addr)
+	s.Env = storetest.TokenEnv(t, p.Addr)
+	r := startReplica(t, s, "azblob://"+name, "-check-every", "1s")
+	if !strings.Contains(r.stderr.String(), "the credentials cannot presign URLs, so the registry sends zips itself") {
+		t.Errorf("the log has\n%s", r.stderr.String())
+	}
+	files := newRelease(t, "foo", "1.0.0", "first")
+	if got, err := r.publish(t, "1.0.0", files); err != nil || got.status != http.StatusCreated {
+		t.Fatalf("%v, %v", got, err)
+	}
+	r.wantServed(t, "1.0.0", files)
+	p.Close()
+	for _, path := range []string{"/v1/providers/acme/bar/versions", "/v1/providers/acme/foo/1.1.0/download/linux/amd64"} {
+		if got, err := ask(t, "GET", r.url+path, readToken, nil); err != nil || got.status != http.StatusInternalServerError && got.status != http.StatusNotFound {
+			t.Errorf("%s without the store: %v, %v", path, got, err)
+		}
+	}
+	if got, err := r.publish(t, "2.0.0", newRelease(t, "foo", "2.0.0", "first")); err != nil || got.status < 500 {
+		t.Errorf("an upload without the store: %v, %v", got, err)
+	}
+	if !strings.Contains(r.stderr.String(), "connection refused") {
+		t.Errorf("the log does not say what is wrong:\n%s", r.stderr.String())
 	}
 }

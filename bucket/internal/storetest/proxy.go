@@ -19,6 +19,9 @@ import (
 type Proxy struct {
 	Addr string
 
+	// Close stops the proxy, so that the store is gone for its clients.
+	Close func()
+
 	forward *httputil.ReverseProxy
 
 	mu    sync.Mutex
@@ -50,6 +53,10 @@ func NewProxy(tb testing.TB, addr string) *Proxy {
 		}
 	}))
 	tb.Cleanup(srv.Close)
+	p.Close = func() {
+		srv.CloseClientConnections()
+		srv.Close()
+	}
 	p.Addr = srv.Listener.Addr().String()
 	return p
 }

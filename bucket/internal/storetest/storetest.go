@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
+	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/sas"
 )
 
 // A Store is an object store on this machine, in a process of its own.
@@ -125,16 +126,20 @@ func GCS(tb testing.TB) *Store {
 	return s
 }
 
-// Azure starts azurite.
+// The account of every azurite.
+const (
+	azureAccount = "devstoreaccount1"
+	azureKey     = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
+)
+
+// Azure starts azurite. Its clients have the key of the account.
 func Azure(tb testing.TB) *Store {
 	tb.Helper()
 	bin := look(tb, "AZURITE", "azurite-blob", false)
-	// The account of every azurite.
-	const account, key = "devstoreaccount1", "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 	s := &Store{
 		Name: "Azure", Addr: freeAddr(tb),
-		Env:     []string{"AZURE_STORAGE_ACCOUNT=" + account, "AZURE_STORAGE_KEY=" + key},
-		Secrets: []string{key, "sig="},
+		Env:     []string{"AZURE_STORAGE_ACCOUNT=" + azureAccount, "AZURE_STORAGE_KEY=" + azureKey},
+		Secrets: []string{azureKey, "sig="},
 		URL: func(bucket, addr string) string {
 			return "azblob://" + bucket + "?protocol=http&domain=" + addr
 		},
@@ -143,12 +148,12 @@ func Azure(tb testing.TB) *Store {
 	if err != nil {
 		tb.Fatal(err)
 	}
+	credential, err := container.NewSharedKeyCredential(azureAccount, azureKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
 	s.create = func(tb testing.TB, bucket string) {
-		credential, err := container.NewSharedKeyCredential(account, key)
-		if err != nil {
-			tb.Fatal(err)
-		}
-		client, err := container.NewClientWithSharedKeyCredential("http://"+s.Addr+"/"+account+"/"+bucket, credential, nil)
+		client, err := container.NewClientWithSharedKeyCredential("http://"+s.Addr+"/"+azureAccount+"/"+bucket, credential, nil)
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -158,6 +163,28 @@ func Azure(tb testing.TB) *Store {
 	}
 	s.run(tb, nil, bin, "--blobHost", "127.0.0.1", "--blobPort", port, "--location", tb.TempDir(), "--silent", "--disableTelemetry", "--skipApiVersionCheck")
 	return s
+}
+
+// TokenEnv returns the variables with which a process gets access to Azure by a
+// shared access signature, which is a part of each URL, at an address.
+func TokenEnv(tb testing.TB, addr string) []string {
+	tb.Helper()
+	credential, err := container.NewSharedKeyCredential(azureAccount, azureKey)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	token, err := sas.AccountSignatureValues{
+		Protocol: sas.ProtocolHTTPSandHTTP, ExpiryTime: time.Now().Add(time.Hour),
+		Permissions:   (&sas.AccountPermissions{Read: true, List: true, Write: true, Create: true, Delete: true}).String(),
+		ResourceTypes: (&sas.AccountResourceTypes{Service: true, Container: true, Object: true}).String(),
+	}.SignWithSharedKey(credential)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return []string{
+		"AZURE_STORAGE_ACCOUNT=" + azureAccount, "AZURE_STORAGE_KEY=", "AZURE_STORAGE_SAS_TOKEN=" + token.Encode(),
+		"AZURE_STORAGE_PROTOCOL=http", "AZURE_STORAGE_DOMAIN=" + addr,
+	}
 }
 
 // look returns the path of a program, from a variable or the PATH. If there is
