@@ -97,11 +97,12 @@ func (f *FS) Stage(ctx context.Context, dir, name string, content io.Reader, che
 		return rekisteri.Staged{}, err
 	}
 	s.Size, s.SHA256 = written.Written()
-	if err = check(written); err == nil {
-		err = f.put(ctx, markerOf(dir, s), nil, nil)
-	}
-	if err != nil {
+	if err := check(written); err != nil {
 		f.remove(context.WithoutCancel(ctx), s.Path)
+		return rekisteri.Staged{}, err
+	}
+	// If this fails, the marker may be there all the same, and needs the content.
+	if err := f.put(ctx, markerOf(dir, s), nil, nil); err != nil {
 		return rekisteri.Staged{}, err
 	}
 	s.Time = time.Now()
