@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -53,12 +54,12 @@ func publishLarge(t *testing.T, registry, version string) {
 	}
 }
 
-// clients returns the clients on this machine. If CI is set, Terraform has to be
-// there.
+// clients returns the clients on this machine: those that variables such as TOFU
+// name, or those on the PATH. If CI is set, Terraform has to be there.
 func clients(t *testing.T) (paths []string) {
 	t.Helper()
 	for _, name := range []string{"terraform", "tofu"} {
-		path, err := exec.LookPath(name)
+		path, err := exec.LookPath(cmp.Or(os.Getenv(strings.ToUpper(name)), name))
 		switch {
 		case err == nil:
 			paths = append(paths, path)
