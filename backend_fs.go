@@ -81,6 +81,9 @@ type FSBackend struct {
 	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}
 
+	publishing sync.Mutex     // guards what follows
+	awaited    map[string]int // directories of releases that publishers wait for
+
 	rotated sync.Mutex // guards what follows
 	counted time.Time
 	cost    int
@@ -133,7 +136,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if opts == nil {
 		opts = new(FSOptions)
 	}
-	b := &FSBackend{log: opts.Logger, store: opts.Store, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1)}
+	b := &FSBackend{log: opts.Logger, store: opts.Store, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1), awaited: make(map[string]int)}
 	if b.log == nil {
 		b.log = slog.Default()
 	}

@@ -36,8 +36,9 @@ const (
 //
 // The namespace must exist and hold the signing key. A release is complete when
 // these are there: its SHA256SUMS, a valid signature of that, every zip that
-// SHA256SUMS names, and the manifest if it names one. The release is then visible at once in this
-// backend, and within two seconds in others over the same tree.
+// SHA256SUMS names, and the manifest if it names one. The release is then visible
+// at once in this backend, and in others over the same tree within a second more
+// than their [FSOptions.CheckEvery].
 func (b *FSBackend) Publisher() Publisher {
 	if b.store == nil {
 		return nil
@@ -343,9 +344,32 @@ func (u *fsPublisher) discard(up upload) {
 	}
 }
 
+// await makes looks read the directory of a release, even if there was something
+// broken in it for long, until done is called.
+func (b *FSBackend) await(dir string) (done func()) {
+	b.publishing.Lock()
+	defer b.publishing.Unlock()
+	b.awaited[dir]++
+	return func() {
+		b.publishing.Lock()
+		defer b.publishing.Unlock()
+		if b.awaited[dir]--; b.awaited[dir] == 0 {
+			delete(b.awaited, dir)
+		}
+	}
+}
+
+// isAwaited reports whether a publisher waits for the release in a directory.
+func (b *FSBackend) isAwaited(dir string) bool {
+	b.publishing.Lock()
+	defer b.publishing.Unlock()
+	return b.awaited[dir] > 0
+}
+
 // refresh has the backend notice a new release. What is in memory, or is being
 // loaded, may be older.
 func (u *fsPublisher) refresh(ctx context.Context, up upload) {
+	defer u.await(up.dir)()
 	u.tree.recheck(ctx, up.Provider)
 	for _, s := range []scope{{Provider: up.Provider}, {up.Provider, up.version}} {
 		if l, ok := u.cache.Get(s); ok {
