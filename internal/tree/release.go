@@ -24,7 +24,7 @@ type Release struct {
 	Stamps map[string]Stamp // of the files that could be read
 
 	// Vanished says that the directory named a file that was gone when it was
-	// read. A link that leads to nothing is such a file.
+	// read. A broken link is such a file.
 	Vanished bool
 }
 
