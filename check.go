@@ -88,6 +88,7 @@ func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 		return nil
 	}
 	c.report(root.problems...)
+	hasKey := false
 	for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 		dir, err := c.tree.namespace(name).dir.Get(ctx)
 		if ctx.Err() != nil {
@@ -97,13 +98,18 @@ func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 			c.report(unreadableProblem(name, err, "nothing in it is served"))
 			continue
 		}
+		hasKey = hasKey || len(dir.keys) > 0
 		all, problems := dir.providers(name)
 		providers = append(providers, all...)
 		c.report(dir.problems...)
 		c.report(problems...)
 	}
 	if len(providers) == 0 && len(c.seen) == 0 {
-		c.report(Problem{Path: ".", What: "there is no provider in the tree", Effect: "clients get errors for everything",
+		effect := "clients get errors for everything"
+		if hasKey {
+			effect = "clients get 404 for everything"
+		}
+		c.report(Problem{Path: ".", What: "there is no provider in the tree", Effect: effect,
 			Fix: "mount the volume, or add a provider as <namespace>/<type>/<version>/"})
 	}
 	return providers

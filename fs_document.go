@@ -53,16 +53,16 @@ type documentIndex struct {
 // fresh reports whether a version that was read by the index can be served
 // without another check: the last check is recent, or another request has just
 // begun one.
-func (x *documentIndex) fresh(now time.Time) bool {
+func (x *documentIndex) fresh(now time.Time, every time.Duration) bool {
 	if x == nil {
 		return false
 	}
 	age := time.Duration(now.UnixNano() - x.checked.Load())
-	if age < checkEvery || age >= staleAfter {
-		return age < checkEvery
+	if age < every || age >= every+staleAfter {
+		return age < every
 	}
 	claimed := x.claimed.Load()
-	return time.Duration(now.UnixNano()-claimed) < checkEvery || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
+	return time.Duration(now.UnixNano()-claimed) < every || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
 }
 
 // readDocument reads the metadata document of a provider. What cannot be read

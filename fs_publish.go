@@ -57,6 +57,7 @@ type fsPublisher struct {
 // Publish implements [Publisher].
 func (u *fsPublisher) Publish(ctx context.Context, p Provider, version, name string, content io.Reader) (*Receipt, error) {
 	up := upload{Provider: p, version: version, dir: p.String() + "/" + version}
+	up.from, _ = ctx.Value(uploaderKey{}).(uploader)
 	var err error
 	if up.keys, err = u.signingRing(ctx, p); err != nil {
 		return nil, err
@@ -255,7 +256,7 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	}
 	commitErr := u.store.Commit(ctx, up.dir, files)
 	if commitErr == nil {
-		u.log.Info("a release was published", "provider", up.Provider.String(), "version", up.version)
+		u.log.Info("a release was published", up.attrs()...)
 	}
 	// A commit that returned an error may have taken effect, or another publisher
 	// may have committed: the answer depends on what is published now. If a staged
@@ -340,7 +341,7 @@ func (u *fsPublisher) watch(up upload) {
 		u.mu.Lock()
 		delete(u.pending, up.dir)
 		u.mu.Unlock()
-		log := u.log.With("provider", up.Provider.String(), "version", up.version)
+		log := u.log.With(up.attrs()...)
 		receipt, err := u.complete(context.Background(), up, nil)
 		switch {
 		case err != nil:

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 	"github.com/rekisteri/rekisteri/internal/tree"
 )
@@ -25,6 +26,7 @@ type treeNames struct {
 	fsys     fs.FS
 	log      *slog.Logger
 	problems *problemLog
+	every    time.Duration   // between two refreshes of a provider
 	policy   *refresh.Policy // of the directories
 	root     *refresh.Value[*rootDir]
 
@@ -41,6 +43,7 @@ type treeNames struct {
 type treeHealth struct {
 	looked time.Time
 	err    error
+	good   time.Time // when the tree could last be read
 }
 
 // A namespace is a directory of the root, and the slots of its loads.
@@ -77,11 +80,12 @@ type typeNames struct {
 	link     bool
 }
 
-func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog) *treeNames {
-	t := &treeNames{fsys: fsys, log: log, problems: problems, namespaces: make(map[string]*namespace)}
+func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog, every time.Duration) *treeNames {
+	t := &treeNames{fsys: fsys, log: log, problems: problems, every: every, namespaces: make(map[string]*namespace)}
 	// Without Fresh, a caller waits for a directory that is due, so a refresh
-	// does not use older names.
-	t.policy = &refresh.Policy{Every: checkEvery / 2, Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
+	// does not use older names. All providers share these directories, so they
+	// are read about once between two refreshes of a provider.
+	t.policy = &refresh.Policy{Every: max(every/2, every-checkEvery/2), Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
 	t.root = refresh.New(t.policy, t.readRoot)
 	return t
 }
@@ -252,10 +256,15 @@ func (d *namespaceDir) knows(name string) bool {
 func (t *treeNames) find(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
 	ns, names, err := t.lookUp(ctx, p)
 	if outage, ok := errors.AsType[*treeError](err); ok {
-		t.health.Store(&treeHealth{time.Now(), outage})
+		var good time.Time
+		if h := t.health.Load(); h != nil {
+			good = h.good
+		}
+		t.health.Store(&treeHealth{time.Now(), outage, good})
 		t.logOutage(outage)
 	} else if h := t.health.Load(); (err == nil || errors.Is(err, fs.ErrNotExist)) && (h == nil || h.err != nil || time.Since(h.looked) >= time.Second) {
-		t.health.Store(&treeHealth{time.Now(), nil})
+		now := time.Now()
+		t.health.Store(&treeHealth{now, nil, now})
 		t.logRecovery()
 	}
 	return ns, names, err
@@ -306,27 +315,29 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if t.root.Overdue() || t.namespace(p.Namespace).dir.Overdue() {
 		return errHangs
 	}
-	if now.Sub(time.Unix(0, t.present.Load())) < checkEvery/2 {
+	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {
 		return absence(p)
 	}
-	empty := true
+	hasKey, unknown := false, false
 	for name := range root.namespaces {
 		dir, err := t.namespace(name).dir.Get(ctx)
 		switch {
 		case err != nil:
-			empty = false // it may have providers
+			unknown = true
 		case len(dir.types) > 0:
 			t.inhabited.Store(true)
 			t.present.Store(now.UnixNano())
 			return absence(p)
 		case len(dir.keys) > 0:
-			empty = false
+			hasKey = true
 		}
 	}
 	switch {
+	case hasKey: // the tree is there, and waits for an upload
+		return absence(p)
 	case inhabited:
 		return &treeError{"the tree has no providers any more: if it is a volume, check that it is mounted", nil}
-	case empty:
+	case !unknown:
 		return &treeError{"the tree is empty: if it is a volume, check that it is mounted; for a new registry, add a namespace with its signing key (<namespace>/<name>.asc)", nil}
 	}
 	return absence(p)
@@ -343,6 +354,25 @@ func (t *treeNames) recheck(ctx context.Context, p Provider) (*namespaceDir, typ
 		}
 	}
 	return t.find(ctx, p)
+}
+
+// eachKnown calls f with the problems and the keys of the root and of each
+// namespace, as far as they are in memory.
+func (t *treeNames) eachKnown(f func([]Problem, *openpgp.Keyring)) {
+	root, ok := t.root.Peek()
+	if !ok {
+		return
+	}
+	f(root.problems, openpgp.NewKeyring(nil))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range root.namespaces {
+		if ns := t.namespaces[name]; ns != nil {
+			if dir, ok := ns.dir.Peek(); ok {
+				f(dir.problems, newRing(dir.keys).Keyring)
+			}
+		}
+	}
 }
 
 // logOutage logs once, and then every hour, that the tree cannot be read.

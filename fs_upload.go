@@ -21,6 +21,19 @@ type upload struct {
 	version string
 	dir     string
 	keys    *ring
+	from    uploader
+}
+
+// attrs returns what the log says about an upload.
+func (up *upload) attrs() []any {
+	attrs := []any{"provider", up.Provider.String(), "version", up.version}
+	if up.from.remote != "" {
+		attrs = append(attrs, "remote", up.from.remote)
+	}
+	if up.from.label != "" {
+		attrs = append(attrs, "by", up.from.label)
+	}
+	return attrs
 }
 
 // checkFile returns nil if a file can belong to a release, as far as the file

@@ -112,7 +112,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 		defer func() {
 			v := recover()
 			if v != nil {
-				e.Err = fmt.Errorf("panic: %v", v)
+				e.Err, e.Reason = fmt.Errorf("panic: %v", v), ReasonError
 				e.Status = cmp.Or(e.Status, http.StatusInternalServerError)
 			}
 			e.Duration = time.Since(started)
@@ -134,6 +134,9 @@ func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern stri
 	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
 		e.Route, req.Pattern = RouteUpload, uploadPattern
 		return r.upload(w, req, path, e)
+	}
+	if e.Route == RouteFile && req.Method == http.MethodPut {
+		return &refusal{status: http.StatusMethodNotAllowed, reason: "publishing is off"}
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return &refusal{status: http.StatusMethodNotAllowed, reason: "the method is neither GET nor HEAD"}
@@ -227,7 +230,7 @@ func redirect(req *http.Request, path []string, p Provider) error {
 	if req.URL.RawQuery != "" {
 		location += "?" + req.URL.RawQuery
 	}
-	return &refusal{http.StatusPermanentRedirect, "the provider's name is not in lower case", location}
+	return &refusal{status: http.StatusPermanentRedirect, reason: "the provider's name is not in lower case", location: location}
 }
 
 // release calls the backend's Release.
@@ -267,13 +270,16 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 			return err
 		}
 		f, err := r.opener.Open(req.Context(), p, version, name)
-		if err != nil {
-			return err
-		}
-		if f == nil {
+		elsewhere, _ := errors.AsType[*Redirect](err)
+		switch {
+		case f != nil:
+			defer f.Close()
+		case err == nil:
 			return errors.New("the backend returned neither a file nor an error")
 		}
-		defer f.Close()
+		if err != nil && elsewhere == nil {
+			return err
+		}
 		// If the release was replaced meanwhile, the file may be new, and its
 		// ETag would be that of the old file.
 		before := rel
@@ -285,7 +291,12 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 				continue
 			}
 		}
-		if err := r.serveFile(w, req, f, expected, e); err != nil {
+		if elsewhere != nil {
+			err = r.serveRedirect(w, req, elsewhere, expected, e)
+		} else {
+			err = r.serveFile(w, req, f, expected, e)
+		}
+		if err != nil {
 			return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
 		}
 		return nil
@@ -298,6 +309,7 @@ type refusal struct {
 	status   int
 	reason   string
 	location string // of a redirect
+	expired  bool   // it is about a link that has expired
 }
 
 func (e *refusal) Error() string { return e.reason }
@@ -347,7 +359,7 @@ func errorStatus(err error) int {
 // clients, except for the detail of an [UploadError].
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code, started := errorStatus(err), e.Status != 0
-	e.Status, e.Err = cmp.Or(e.Status, code), err
+	e.Status, e.Err, e.Reason = cmp.Or(e.Status, code), err, reasonOf(req, err, code)
 	level := slog.LevelDebug
 	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else the client has gone
 		level = slog.LevelError
@@ -363,6 +375,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	h := w.Header()
 	delete(h, "Content-Encoding") // of the page that was not sent
 	delete(h, "Etag")
+	if code != http.StatusRequestedRangeNotSatisfiable {
+		delete(h, "Content-Range")
+	}
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")

@@ -122,7 +122,7 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 	if l == nil {
 		return nil
 	}
-	refuse := func(why string) error {
+	refuse := func(why string) *refusal {
 		return &refusal{status: http.StatusForbidden, reason: "the link to a file of " + p.String() + " " + version + " " + why}
 	}
 	query, err := url.ParseQuery(req.URL.RawQuery)
@@ -150,7 +150,9 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 			return refuse("has no valid time")
 		}
 		if late := now.Sub(time.Unix(end, 0)); late >= 0 {
-			return refuse("expired " + late.Round(time.Second).String() + " ago")
+			expired := refuse("expired " + late.Round(time.Second).String() + " ago")
+			expired.expired = true
+			return expired
 		}
 		return nil
 	}

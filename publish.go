@@ -35,6 +35,11 @@ type PublishOptions struct {
 	// must not be nil. Its errors are those of [Options.Authorize], which is not
 	// called: the right to publish neither needs nor implies the right to read.
 	Authorize func(*http.Request, Provider) error
+
+	// Label returns who sent a request, such as [TokenFile.Label]. The log names
+	// it beside the client's address when a release is published. Nil means the
+	// address alone.
+	Label func(*http.Request) string
 }
 
 // A Publisher stores the files of releases, one by one and in any order, and
@@ -109,6 +114,7 @@ const (
 func (r *Registry) upload(w http.ResponseWriter, req *http.Request, path []string, e *Event) error {
 	body := &uploadBody{Reader: req.Body, control: http.NewResponseController(w), left: uploadLimit(path[4])}
 	receipt, err := r.receive(req, path, body, e)
+	e.Received = uploadLimit(path[4]) - body.left
 	body.control.SetWriteDeadline(time.Now().Add(uploadTimeout))
 	if err != nil {
 		if body.err != nil && !errors.Is(err, context.Canceled) {
@@ -165,12 +171,23 @@ func (r *Registry) receive(req *http.Request, path []string, body *uploadBody, e
 		body.want, body.hash = checksum, sha256.New()
 	}
 	body.name = name
-	receipt, err := r.publish.To.Publish(req.Context(), p, version, name, body)
+	from := uploader{remote: req.RemoteAddr}
+	if r.publish.Label != nil {
+		from.label = r.publish.Label(req)
+	}
+	ctx := context.WithValue(req.Context(), uploaderKey{}, from)
+	receipt, err := r.publish.To.Publish(ctx, p, version, name, body)
 	if err == nil && receipt == nil {
 		err = errors.New("the publisher returned neither a receipt nor an error")
 	}
 	return receipt, err
 }
+
+// An uploader is who sent an upload. The registry passes it to the publisher in
+// the context, for the log.
+type uploader struct{ remote, label string }
+
+type uploaderKey struct{}
 
 // checkUploadName returns nil if a release of a provider can have a file of that
 // name.
