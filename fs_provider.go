@@ -76,7 +76,7 @@ func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 		b.cache.Delete(s)
 		if s.version == "" {
 			b.problems.report(s.owner(), nil)
-			b.log.Warn("a provider is gone: clients get 404 for it; put it back if that was not meant", "provider", s.Provider.String())
+			b.log.Warn("a provider is gone: clients get 404 for it; put it back if this was a mistake", "provider", s.Provider.String())
 		}
 		return &state{gone: true, content: &content{err: absence(s.Provider)}}, nil
 	}

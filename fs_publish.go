@@ -85,7 +85,7 @@ func (u *fsPublisher) Publish(ctx context.Context, p Provider, version, name str
 func storeError(err error) error {
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
 		// Not a 5xx: clients would try again for half an hour.
-		return &UploadError{Detail: "the registry may not write to its directory: ask its operator to make it writable, or to turn publishing off", Err: err}
+		return &UploadError{Detail: "the registry cannot write to its directory: ask its operator to make it writable, or to turn publishing off", Err: err}
 	}
 	return err
 }
@@ -195,7 +195,7 @@ func (u *fsPublisher) sweep(ctx context.Context, namespace string) {
 		return
 	}
 	if err := u.store.Discard(ctx, namespace, now.Add(-stageFor)); err != nil {
-		u.log.Warn("uploads that were never completed cannot be removed; they take room in the tree", "namespace", namespace, "error", err)
+		u.log.Warn("uploads that were never completed cannot be removed; they use space in the tree", "namespace", namespace, "error", err)
 	}
 }
 
@@ -210,7 +210,7 @@ func (u *fsPublisher) checkRoom(ctx context.Context, namespace string) error {
 		bytes += s.Size
 	}
 	if bytes > maxStagedBytes || len(all) > maxStagedFiles {
-		return &UploadError{Detail: fmt.Sprintf("too much is uploaded to the namespace %s and not complete (%d files, %d MiB): complete those releases, or wait a day", namespace, len(all), bytes>>20)}
+		return &UploadError{Detail: fmt.Sprintf("there are too many incomplete uploads in the namespace %s (%d files, %d MiB): complete those releases, or wait a day", namespace, len(all), bytes>>20)}
 	}
 	return nil
 }
@@ -278,7 +278,7 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 // discard removes the stage of a published release.
 func (u *fsPublisher) discard(up upload) {
 	if err := u.store.Discard(context.Background(), up.dir, time.Now().Add(stageFor)); err != nil {
-		u.log.Warn("the uploaded files of a published release cannot be removed; they take room in the tree",
+		u.log.Warn("the uploaded files of a published release cannot be removed; they use space in the tree",
 			"provider", up.Provider.String(), "version", up.version, "error", err)
 	}
 }
@@ -302,7 +302,7 @@ func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*R
 	if err == nil && c.releases[up.version] == nil {
 		err = c.lost
 		if err == nil {
-			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a whole release: its operator must remove it", up.dir), Err: fs.ErrExist}
+			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a complete release: its operator must remove it", up.dir), Err: fs.ErrExist}
 		}
 	}
 	if err != nil {

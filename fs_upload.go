@@ -112,7 +112,7 @@ func (up *upload) checkSignature(signature []byte) error {
 		case openpgp.RevokedKey:
 			return &UploadError{Detail: "the signing key " + f.KeyID + " is revoked, and clients refuse what it signs: sign with another key"}
 		case openpgp.ExpiredKey, openpgp.ExpiredSubkey:
-			return &UploadError{Detail: "the signing key " + f.KeyID + " expired on " + f.When.Format(time.DateOnly) + ": extend it (gpg --quick-set-expire), and have the registry's operator replace it in the tree"}
+			return &UploadError{Detail: "the signing key " + f.KeyID + " expired on " + f.When.Format(time.DateOnly) + ": extend it (gpg --quick-set-expire), and ask the registry's operator to replace it in the tree"}
 		case openpgp.ExpiredSignature:
 			return &UploadError{Detail: "the signature expired on " + f.When.Format(time.DateOnly) + ": sign without an expiry"}
 		}

@@ -251,7 +251,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	case b.left < 0:
 		b.err = tooLarge(b.name)
 	case err == io.EOF && b.hash != nil && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(b.hash.Sum(nil))), bytes.ToLower([]byte(b.want))) == 0:
-		b.err = &UploadError{Detail: "the body does not have the sum in X-Checksum-Sha256: it was damaged on its way, or the header is wrong"}
+		b.err = &UploadError{Detail: "the body does not have the sum in X-Checksum-Sha256: it was damaged in transit, or the header is wrong"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = &refusal{status: http.StatusRequestTimeout, reason: "the body made no progress"}
 	case errors.As(err, new(*http.MaxBytesError)): // of a handler around the registry

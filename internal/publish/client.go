@@ -78,7 +78,7 @@ func (c *client) mayGetToken(u *url.URL) error {
 	if u.Scheme == "https" || c.insecure || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("the token is not sent to %s://%s, where others could read it on its way: use https, or set -insecure-http", u.Scheme, u.Host)
+	return fmt.Errorf("the token is not sent to %s://%s, where others could read it in transit: use https, or set -insecure-http", u.Scheme, u.Host)
 }
 
 // A finalError is an error that another attempt would get again.
