@@ -16,7 +16,7 @@
 // of every file. The backend must hold these releases and no others.
 //
 // Do not call the backend before Test does: some rules are about first calls,
-// which find an empty cache.
+// when the cache is empty.
 //
 // Run the test with the race detector (go test -race). Test calls the backend
 // from many goroutines, and only the detector finds every data race.
@@ -35,8 +35,7 @@
 // of each one that the backend implements:
 //
 //   - [rekisteri.Opener]
-//   - Providers(context.Context) iter.Seq2[rekisteri.Provider, error], which
-//     yields every provider once
+//   - [rekisteri.Lister]
 //
 // # Publishers
 //
@@ -50,7 +49,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -76,13 +74,6 @@ func Test(ctx context.Context, b rekisteri.Backend) error {
 // clientTimeout is how long Terraform and OpenTofu wait for an answer.
 const clientTimeout = 10 * time.Second
 
-// A lister is a backend that can list its providers.
-type lister interface {
-	// Providers yields every provider once. An error is about a part of the
-	// providers; the others may follow.
-	Providers(context.Context) iter.Seq2[rekisteri.Provider, error]
-}
-
 // A rule is something that a backend must do.
 type rule struct {
 	name    string
@@ -96,7 +87,7 @@ type tester struct {
 	ctx       context.Context
 	backend   rekisteri.Backend
 	opener    rekisteri.Opener // the backend; nil: it stores no files
-	lister    lister           // the backend; nil: it cannot list its providers
+	lister    rekisteri.Lister // the backend; nil: it cannot list its providers
 	want      map[rekisteri.Provider]Content
 	providers []rekisteri.Provider // the keys of want, in the order of the catalog
 	rule      *rule                // the rule being checked
@@ -107,7 +98,7 @@ type tester struct {
 	faults   map[*rule][]string // where each rule is broken
 	stack    []byte             // of the first panic
 	returned map[any]returnedValue
-	stopped  error // why the backend is no longer called; nil: it is
+	stopped  error // why the backend is no longer called; nil: calls go on
 }
 
 func newTester(ctx context.Context, b rekisteri.Backend) *tester {
@@ -119,7 +110,7 @@ func newTester(ctx context.Context, b rekisteri.Backend) *tester {
 		returned: make(map[any]returnedValue),
 	}
 	t.opener, _ = b.(rekisteri.Opener)
-	t.lister, _ = b.(lister)
+	t.lister, _ = b.(rekisteri.Lister)
 	for _, p := range catalog {
 		t.providers = append(t.providers, p.provider)
 	}
@@ -149,7 +140,7 @@ func (t *tester) fail(r *rule, format string, args ...any) {
 // failf records that the backend breaks the rule that is being checked.
 func (t *tester) failf(format string, args ...any) { t.fail(t.rule, format, args...) }
 
-// err returns an error for the call rules and those of rules that are broken.
+// err returns an error for the broken rules among callRules and rules.
 func (t *tester) err(rules []rule) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
