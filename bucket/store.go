@@ -9,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"path"
 	"slices"
@@ -138,34 +139,15 @@ func (f *FS) write(ctx context.Context, key, name string, content io.Reader) (*w
 	if release.IsZip(name) {
 		contentType = "application/zip" // what clients get from the store
 	}
-	written := &writtenFile{fs: f, key: key}
-	from := &source{Reader: content}
+	from := &source{Reader: content, written: &writtenFile{fs: f, key: key}, hash: sha256.New()}
 	err := f.throttle.do(func() error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer cancel(nil)
-		limit := func() (stop func() bool) {
-			return time.AfterFunc(writeTimeout, func() { cancel(errTimeout) }).Stop
-		}
-		w, err := f.bucket.NewWriter(ctx, key, &blob.WriterOptions{ContentType: contentType, BufferSize: partSize, MaxConcurrency: partsAtOnce})
-		if err != nil {
-			return err
-		}
-		sum := sha256.New()
-		to := writerFunc(func(p []byte) (int, error) {
-			defer limit()()
-			sum.Write(p)
-			written.add(p)
-			return w.Write(p)
-		})
-		if _, err := io.CopyBuffer(to, from, make([]byte, 256<<10)); err != nil {
-			err = timeoutCause(ctx, err)
-			cancel(err) // or Close would write what has come of the file
-			w.Close()
-			return err
-		}
-		defer limit()()
-		written.sum = [sha256.Size]byte(sum.Sum(nil))
-		return timeoutCause(ctx, w.Close())
+		from.cancel = cancel
+		from.limit = time.AfterFunc(writeTimeout, func() { cancel(errTimeout) })
+		defer from.limit.Stop()
+		err := f.bucket.Upload(ctx, key, from, &blob.WriterOptions{ContentType: contentType, BufferSize: partSize, MaxConcurrency: partsAtOnce})
+		return timeoutCause(ctx, err)
 	})
 	switch {
 	case from.err != nil:
@@ -173,7 +155,8 @@ func (f *FS) write(ctx context.Context, key, name string, content io.Reader) (*w
 	case err != nil:
 		return nil, failure("write", key, err)
 	}
-	return written, nil
+	from.hash.Sum(from.written.sum[:0])
+	return from.written, nil
 }
 
 // add adds bytes to the end of the file.
@@ -185,22 +168,27 @@ func (w *writtenFile) add(p []byte) {
 	}
 }
 
-// A writerFunc is an [io.Writer].
-type writerFunc func([]byte) (int, error)
-
-func (f writerFunc) Write(p []byte) (int, error) { return f(p) }
-
-// A source is a reader that records its error.
+// A source is what is uploaded. An error of its reader cancels the upload, which
+// would otherwise write what was read before.
 type source struct {
 	io.Reader
-	err error // never io.EOF
+	written *writtenFile
+	hash    hash.Hash
+	limit   *time.Timer // runs while the store has bytes to take
+	cancel  context.CancelCauseFunc
+	err     error // never io.EOF
 }
 
 // Read implements [io.Reader].
 func (s *source) Read(p []byte) (int, error) {
+	s.limit.Stop()
 	n, err := s.Reader.Read(p)
-	if err != io.EOF {
+	s.limit.Reset(writeTimeout)
+	s.hash.Write(p[:n])
+	s.written.add(p[:n])
+	if err != nil && err != io.EOF {
 		s.err = err
+		s.cancel(err)
 	}
 	return n, err
 }
@@ -211,7 +199,8 @@ func (f *FS) put(ctx context.Context, key string, content []byte, opts *blob.Wri
 		opts = new(blob.WriterOptions)
 	}
 	opts.ContentType = "application/octet-stream"
-	err := f.request(ctx, func(ctx context.Context) error { return f.bucket.WriteAll(ctx, key, content, opts) })
+	// Not WriteAll, nor a Writer: that of azureblob panics when an upload fails.
+	err := f.request(ctx, func(ctx context.Context) error { return f.bucket.Upload(ctx, key, bytes.NewReader(content), opts) })
 	if err != nil {
 		return failure("write", key, err)
 	}
