@@ -43,6 +43,9 @@ var outages = map[string]func(*faulty){
 	"lists are not found":           failing("LIST", noBucket),
 	"lists fail":                    failing("LIST", reset),
 	"lists of providers fail":       failing("LIST acme/foo/", forbidden),
+	"list of a provider not found":  func(f *faulty) { f.before = notListing("acme/foo/") },
+	"lists of releases not found":   failing("LIST acme/foo/1", noBucket),
+	"list of namespace not found":   func(f *faulty) { f.before = notListing("acme/") },
 	"lists of namespaces fail":      failing("LIST acme/", forbidden),
 	"GET fails":                     failing("GET", reset),
 	"GET does not find":             failing("GET", noKey),
@@ -68,6 +71,16 @@ func notFinding(op, _ string) error {
 		return noKey
 	}
 	return nil
+}
+
+// notListing makes the LIST of one directory fail.
+func notListing(prefix string) func(op, key string) error {
+	return func(op, key string) error {
+		if op == "LIST" && key == prefix {
+			return noBucket
+		}
+		return nil
+	}
 }
 
 func noObjects(op, _ string) error {
@@ -244,6 +257,16 @@ func TestReplacedWhileRead(t *testing.T) {
 	}
 	if _, err := f.(io.ReaderAt).ReadAt(part, 0); err == nil {
 		t.Errorf("read %q of another object", part)
+	}
+}
+
+// TestBodyThatEnds tests that a file is not taken for shorter than it is.
+func TestBodyThatEnds(t *testing.T) {
+	b, f := newMemory()
+	addObject(t, b, "file", "0123456789")
+	f.set(func(f *faulty) { f.read = func(_ string, r io.Reader) io.Reader { return io.LimitReader(r, 5) } })
+	if got, err := fs.ReadFile(bucket.New(b, nil), "file"); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("read %q, %v", got, err)
 	}
 }
 

@@ -6,12 +6,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/iotest"
+	"testing/synctest"
 	"time"
 
 	"github.com/rekisteri/rekisteri"
@@ -155,72 +157,136 @@ func TestLostReplies(t *testing.T) {
 	}
 }
 
-// TestRace lets 16 pipelines publish two builds of a version through two
-// replicas.
-func TestRace(t *testing.T) {
-	for round := range 10 {
-		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			inner, buckets, _ := newStore(t)
-			replicas := []replica{newReplica(t, buckets[0], nil), newReplica(t, buckets[1], nil)}
-			builds := []map[string]string{build("1.0.0", "a"), build("1.0.0", "b")}
-			var published atomic.Int64
-			var won [2]atomic.Int64 // uploads that say that their file is published
-			var group sync.WaitGroup
-			for i := range 16 {
-				group.Go(func() {
-					files := builds[i/2%2]
-					var files4 sync.WaitGroup // a release tool sends several files at a time
-					for _, name := range names(files) {
-						files4.Go(func() {
-							for try := range 10 { // what release tools do after a 5xx
-								receipt, err := replicas[i%2].upload(t, "1.0.0", files, name)
-								_, refused := errors.AsType[*rekisteri.UploadError](err)
-								switch {
-								case err == nil && receipt.State == rekisteri.StateStaged:
-								case err == nil:
-									if receipt.State == rekisteri.StatePublished {
-										published.Add(1)
-									}
-									if !strings.HasSuffix(name, ".json") { // both builds have the same
-										won[i/2%2].Add(1)
-									}
-								case err != nil && !refused:
-									if try == 9 {
-										t.Errorf("%s: %v", name, err)
-									}
-									continue
-								}
-								return
-							}
-						})
+// TestLostConditionalReply loses the reply to each conditional put. The object is
+// there, so the upload succeeds.
+func TestLostConditionalReply(t *testing.T) {
+	for _, lost := range []string{sumsOf("1.0.0"), sigOf("1.0.0")} {
+		t.Run(lost, func(t *testing.T) {
+			inner, buckets, drivers := newStore(t)
+			files := build("1.0.0", "")
+			drivers[0].set(func(f *faulty) {
+				f.after = func(op, key string) error {
+					if op == "PUT NEW" && strings.HasSuffix(key, lost) {
+						return reset
 					}
-					files4.Wait()
-				})
-			}
-			group.Wait()
-			// An upload of the other build may have completed the release: it is
-			// refused then.
-			if n := published.Load(); n > 1 {
-				t.Errorf("%d uploads say that they have published", n)
-			}
-			winner := 0
-			if won[1].Load() > 0 {
-				winner = 1
-			}
-			if won[1-winner].Load() > 0 {
-				t.Error("both builds were published")
-			}
-			mustHold(t, inner, "1.0.0", builds[winner])
-			mustServe(t, replicas[0], "1.0.0", true)
-			for i, b := range builds { // a re-run of the winner succeeds, one of the other does not
-				_, err := replicas[0].upload(t, "1.0.0", b, names(b)...)
-				if i == winner && err != nil || i != winner && !errors.Is(err, fs.ErrExist) {
-					t.Errorf("re-run of build %d: %v; the winner is %d", i, err, winner)
+					return nil
 				}
+			})
+			receipt, err := newReplica(t, buckets[0], nil).upload(t, "1.0.0", files, names(files)...)
+			if err != nil || receipt.State != rekisteri.StatePublished {
+				t.Errorf("receipt %v, %v", receipt, err)
 			}
+			mustHold(t, inner, "1.0.0", files)
 		})
 	}
 }
+
+// TestClaimThatIsKnown tests that a claim that a replica has known for long is
+// visible there as soon as it has completed it.
+func TestClaimThatIsKnown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sleepUntilKey()
+		inner, buckets, _ := newStore(t)
+		for i := range 5 { // of which one is looked at again at a time
+			version := fmt.Sprintf("1.%d.0", i)
+			addObject(t, inner, "acme/foo/"+version+"/"+sumsOf(version), build(version, "")[sumsOf(version)])
+		}
+		addRelease(t, inner, "0.1.0")
+		r := newReplica(t, buckets[0], nil)
+		for range 30 {
+			if _, err := r.Versions(t.Context(), acmeFoo); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(12 * time.Second)
+		}
+		for i := range 5 {
+			version := fmt.Sprintf("1.%d.0", i)
+			files := build(version, "")
+			if receipt, err := r.upload(t, version, files, names(files)...); err != nil || receipt.State != rekisteri.StatePublished {
+				t.Errorf("%s: receipt %v, %v", version, receipt, err)
+			}
+			if _, err := r.Release(t.Context(), acmeFoo, version); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
+
+// TestRace lets 16 pipelines publish two builds of a version through two
+// replicas, with requests that take a random time.
+func TestRace(t *testing.T) {
+	for round := range 10 {
+		t.Run(fmt.Sprint(round), func(t *testing.T) { synctest.Test(t, testRace) })
+	}
+}
+
+func testRace(t *testing.T) {
+	sleepUntilKey()
+	inner, buckets, drivers := newStore(t)
+	for _, f := range drivers {
+		f.set(func(f *faulty) {
+			f.before = func(string, string) error { time.Sleep(rand.N(20 * time.Millisecond)); return nil }
+			f.after = f.before
+		})
+	}
+	replicas := []replica{newReplica(t, buckets[0], nil), newReplica(t, buckets[1], nil)}
+	builds := []map[string]string{build("1.0.0", "a"), build("1.0.0", "b")}
+	var published atomic.Int64
+	var won [2]atomic.Int64 // uploads that say that their file is published
+	var uploads sync.WaitGroup
+	for i := range 16 {
+		which := i / 2 % 2
+		for _, name := range names(builds[which]) {
+			uploads.Go(func() {
+				receipt, err := replicas[i%2].upload(t, "1.0.0", builds[which], name)
+				for try := 1; err != nil && !errors.As(err, new(*rekisteri.UploadError)); try++ { // as release tools do
+					if try == 10 {
+						t.Errorf("%s: %v", name, err)
+						return
+					}
+					receipt, err = replicas[i%2].upload(t, "1.0.0", builds[which], name)
+				}
+				if err != nil || receipt.State == rekisteri.StateStaged {
+					return
+				}
+				if receipt.State == rekisteri.StatePublished {
+					published.Add(1)
+				}
+				if !strings.HasSuffix(name, ".json") { // both builds have the same
+					won[which].Add(1)
+				}
+			})
+		}
+	}
+	uploads.Wait()
+	// An upload of the other build may have completed the release: it is refused
+	// then.
+	if n := published.Load(); n > 1 {
+		t.Errorf("%d uploads say that they have published", n)
+	}
+	winner := 0
+	if won[1].Load() > 0 {
+		winner = 1
+	}
+	if won[1-winner].Load() > 0 {
+		t.Error("both builds were published")
+	}
+	for _, f := range drivers {
+		f.heal()
+	}
+	mustHold(t, inner, "1.0.0", builds[winner])
+	mustServe(t, replicas[0], "1.0.0", true)
+	for i, b := range builds { // a re-run of the winner succeeds, one of the other does not
+		_, err := replicas[0].upload(t, "1.0.0", b, names(b)...)
+		if i == winner && err != nil || i != winner && !errors.Is(err, fs.ErrExist) {
+			t.Errorf("re-run of build %d: %v; the winner is %d", i, err, winner)
+		}
+	}
+}
+
+// sleepUntilKey sleeps, in a bubble of synctest, until the test key has been
+// made.
+func sleepUntilKey() { time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))) }
 
 // TestClaim tests what can be done with a version whose publication was
 // interrupted.

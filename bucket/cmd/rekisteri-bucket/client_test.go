@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"crypto/sha256"
 	"fmt"
 	"io"
@@ -54,24 +53,6 @@ func publishLarge(t *testing.T, registry, version string) {
 	}
 }
 
-// clients returns the clients on this machine: those that variables such as TOFU
-// name, or those on the PATH. If CI is set, Terraform has to be there.
-func clients(t *testing.T) (paths []string) {
-	t.Helper()
-	for _, name := range []string{"terraform", "tofu"} {
-		path, err := exec.LookPath(cmp.Or(os.Getenv(strings.ToUpper(name)), name))
-		switch {
-		case err == nil:
-			paths = append(paths, path)
-		case name == "terraform" && os.Getenv("CI") != "":
-			t.Fatal("there is no terraform on this machine")
-		default:
-			t.Logf("there is no %s on this machine", name)
-		}
-	}
-	return paths
-}
-
 // runClient runs a client with a token in a new directory whose module requires
 // acme/foo, and returns the directory.
 func runClient(t *testing.T, client, registry string, args ...string) string {
@@ -115,7 +96,7 @@ func TestClients(t *testing.T) {
 			b := startReplica(t, s, bucketURL, append([]string{"-check-every", "1s"}, mode.flags...)...)
 			both := roundRobin(t, a.url, b.url)
 			publishLarge(t, both, "1.0.0")
-			for _, client := range clients(t) {
+			servertest.EachClient(t, func(t *testing.T, client string) {
 				dir := runClient(t, client, both, "init", "-no-color", "-input=false")
 				lock, err := os.ReadFile(filepath.Join(dir, ".terraform.lock.hcl"))
 				if n := strings.Count(string(lock), `"zh:`); err != nil || n != 2 {
@@ -124,9 +105,9 @@ func TestClients(t *testing.T) {
 				mirror := filepath.Join(t.TempDir(), "mirror")
 				runClient(t, client, both, "providers", "mirror", "-platform="+runtime.GOOS+"_"+runtime.GOARCH, "-platform=plan9_mips", mirror)
 				if zips, _ := filepath.Glob(filepath.Join(mirror, "rekisteri.test", "acme", "foo", "*.zip")); len(zips) != 2 {
-					t.Errorf("the mirror of %s has %q", client, zips)
+					t.Errorf("the mirror has %q", zips)
 				}
-			}
+			})
 			checkDownload(t, a, runtime.GOOS+"_"+runtime.GOARCH, mode.status)
 		})
 	}
