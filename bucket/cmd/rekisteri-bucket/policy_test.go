@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/aws/aws-sdk-go-v2/service/s3"
+	"gocloud.dev/blob"
 
 	"github.com/rekisteri/rekisteri/bucket/internal/storetest"
 )
@@ -42,22 +43,26 @@ func policies(t *testing.T, bucket, user string) (all []string) {
 func TestPolicies(t *testing.T) {
 	t.Parallel()
 	s := storetest.S3(t)
-	name := newAcme(t, s)
+	name := "policies"
+	b := openBucket(t, s, name)
+	var client *s3.Client
+	if !b.As(&client) {
+		t.Fatal("there is no client")
+	}
+	if _, err := client.CreateBucket(t.Context(), &s3.CreateBucketInput{Bucket: &name}); err != nil {
+		t.Fatal(err)
+	}
+	put(t, b, "acme/acme.asc", testKey().Armor())
 	env := s.AddUser(t, "registry")
 	all := policies(t, name, "registry")
 	if len(all) != 2 {
 		t.Fatalf("docs/bucket.md has %d policies", len(all))
 	}
-	b := openBucket(t, s, name)
 	for file, content := range newRelease(t, "foo", "1.0.0", "first") {
 		put(t, b, "acme/foo/1.0.0/"+file, content)
 	}
 	allow := func(policy string) {
 		t.Helper()
-		var client *s3.Client
-		if !b.As(&client) {
-			t.Fatal("there is no client")
-		}
 		if _, err := client.PutBucketPolicy(t.Context(), &s3.PutBucketPolicyInput{Bucket: &name, Policy: &policy}); err != nil {
 			t.Fatal(err)
 		}
@@ -92,4 +97,8 @@ func TestPolicies(t *testing.T) {
 		t.Errorf("an upload with rights to publish: %v, %v", got, err)
 	}
 	r.wantServed(t, "8.0.0", files)
+	staged, _, err := b.ListPage(t.Context(), blob.FirstPageToken, 10, &blob.ListOptions{Prefix: "acme/.upload/"})
+	if err != nil || len(staged) > 0 {
+		t.Errorf("%d objects are left of the upload, %v", len(staged), err)
+	}
 }
