@@ -51,6 +51,7 @@ func copyFS(t testing.TB, b *blob.Bucket, files fs.FS) {
 func TestPublisher(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := open(t)
 			copyFS(t, b, rekisteritest.Keys())
 			backend := rekisteri.NewFSBackend(bucket.New(b, nil), &rekisteri.FSOptions{Logger: quiet(t)})
@@ -69,6 +70,7 @@ func TestPublisher(t *testing.T) {
 func TestBackend(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			b := open(t)
 			copyFS(t, b, rekisteritest.Releases())
 			backend := rekisteri.NewFSBackend(bucket.New(b, nil), &rekisteri.FSOptions{Logger: quiet(t)})
