@@ -185,7 +185,7 @@ func TestLostConditionalReply(t *testing.T) {
 // visible there as soon as it has completed it.
 func TestClaimThatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sleepUntilKey()
+		sleepUntilSigned()
 		inner, buckets, _ := newStore(t)
 		for i := range 5 { // of which one is looked at again at a time
 			version := fmt.Sprintf("1.%d.0", i)
@@ -221,7 +221,7 @@ func TestRace(t *testing.T) {
 }
 
 func testRace(t *testing.T) {
-	sleepUntilKey()
+	sleepUntilSigned()
 	inner, buckets, drivers := newStore(t)
 	for _, f := range drivers {
 		f.set(func(f *faulty) {
@@ -284,9 +284,9 @@ func testRace(t *testing.T) {
 	}
 }
 
-// sleepUntilKey sleeps, in a bubble of synctest, until the test key has been
-// made.
-func sleepUntilKey() { time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))) }
+// sleepUntilSigned sleeps, in a bubble of synctest, whose time begins in 2000,
+// until the test releases have been signed.
+func sleepUntilSigned() { time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))) }
 
 // TestClaim tests what can be done with a version whose publication was
 // interrupted.
