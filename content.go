@@ -150,12 +150,8 @@ func (r *Registry) serveRedirect(w http.ResponseWriter, req *http.Request, to *R
 	} else {
 		h.Set("Location", to.URL)
 		h["Cache-Control"] = r.headers.noStore
-		e.Status, e.Err = http.StatusFound, errRedirected
+		e.Status = http.StatusFound
 	}
 	w.WriteHeader(e.Status)
 	return nil
 }
-
-// errRedirected is the error of an [Event] for a redirect to a file. It does not
-// wrap the [Redirect], which has the URL.
-var errRedirected = errors.New("redirected to the URL of the file")

@@ -373,7 +373,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	h := w.Header()
 	delete(h, "Content-Encoding") // of the page that was not sent
 	delete(h, "Etag")
-	delete(h, "Content-Range")
+	if code != http.StatusRequestedRangeNotSatisfiable {
+		delete(h, "Content-Range")
+	}
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")

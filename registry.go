@@ -323,8 +323,8 @@ type Event struct {
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
-	// Err is the reason for an error status or a redirect, or why the body is
-	// incomplete. It is what the log says, and is not meant for clients. Nil
+	// Err says why the status is an error or a redirect to another name, or why
+	// the body is incomplete. The log has its text; clients do not get it. Nil
 	// means success.
 	Err error
 
