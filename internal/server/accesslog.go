@@ -16,7 +16,10 @@ const routeHealth = "health"
 // An accessLog logs a line for each request. It has no query, which signs a
 // link, and no headers, which contain a token. What net/http refuses, such as
 // headers without end, is not logged.
-type accessLog struct{ log *slog.Logger }
+type accessLog struct {
+	log   *slog.Logger
+	label func(*http.Request) string // who sent a request; nil: nobody says so
+}
 
 // observe logs a request. It is an [rekisteri.Options.Observe].
 func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
@@ -24,6 +27,11 @@ func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
 		slog.String("method", req.Method), slog.String("route", e.Route), slog.String("path", requestPath(req)),
 		slog.Int("status", e.Status), slog.Int64("bytes", e.Bytes), slog.Duration("duration", e.Duration),
 		slog.String("remote", req.RemoteAddr),
+	}
+	if l.label != nil {
+		if by := l.label(req); by != "" {
+			attrs = append(attrs, slog.String("by", by))
+		}
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("reason", e.Err.Error()))
