@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,13 +34,20 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
+	// CheckEvery is the shortest time between two checks of a provider for
+	// changes. There are no checks without requests. Releases are visible within
+	// a second more than CheckEvery, and new keys and new providers within twice
+	// that. A file system that charges for each call needs a longer time. Zero is
+	// one second.
+	CheckEvery time.Duration
+
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
 	// [Dir] that the backend reads. Nil means that there is no publisher, and the
 	// backend writes nothing.
 	Store Store
 }
 
-// An FSBackend is a [Backend] and an [Opener] over a tree of files. A version of
+// An FSBackend is a [Backend], an [Opener] and a [Lister] over a tree of files. A version of
 // a provider is a directory with the files of its release,
 // <namespace>/<type>/<version>/, or an entry of the metadata document
 // <namespace>/<type>.json, which links to files elsewhere. docs/layout.md
@@ -47,8 +55,8 @@ type FSOptions struct {
 //
 // The tree may change at any time. New and deleted releases, and changed
 // documents and keys, are visible within two seconds; docs/layout.md says when it
-// takes longer. Providers in memory are
-// checked in the background when they are asked for, at most once a second.
+// takes longer. Providers in memory are checked in the background when they are
+// asked for, at most once a second, or once in [FSOptions.CheckEvery].
 //
 // A file that is broken, half written or unreadable does not remove what was
 // served before, as long as that is in memory. A tree that is missing, unreadable or empty is an outage, such
@@ -61,6 +69,7 @@ type FSOptions struct {
 type FSBackend struct {
 	log      *slog.Logger
 	store    Store           // nil: there is no publisher
+	every    time.Duration   // between two checks of a provider
 	policy   *refresh.Policy // of providers
 	seed     maphash.Seed
 	slots    chan struct{} // has a token for each load
@@ -92,9 +101,9 @@ type SnapshotFS interface {
 }
 
 const (
-	checkEvery  = time.Second      // the least time between two looks at a provider
+	checkEvery  = time.Second      // the least time between two looks at a provider, by default
 	restFactor  = 20               // after a slow look, the next one waits this many times as long as it took
-	staleAfter  = 2 * time.Second  // a request waits for a look if what is in memory is older
+	staleAfter  = time.Second      // a request waits for a look that is overdue by this
 	firstWait   = 8 * time.Second  // a request waits no longer for the first look: clients give up after 10
 	remindEvery = time.Hour        // a problem that lasts is logged again
 	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
@@ -129,16 +138,17 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if b.log == nil {
 		b.log = slog.Default()
 	}
+	b.every = cmp.Or(opts.CheckEvery, checkEvery)
 	limit := opts.CacheBytes
 	if limit == 0 {
 		limit = defaultCacheBytes
 	}
 	b.policy = &refresh.Policy{
-		Every: checkEvery, Rest: restFactor, FirstWait: firstWait,
-		Fresh: staleAfter, StaleWait: 100 * time.Millisecond,
+		Every: b.every, Rest: restFactor, FirstWait: firstWait,
+		Fresh: b.every + staleAfter, StaleWait: b.every / 10,
 	}
 	b.problems = &problemLog{log: b.log}
-	b.tree = newTreeNames(fsys, b.log, b.problems)
+	b.tree = newTreeNames(fsys, b.log, b.problems, b.every)
 	b.cache = refresh.NewMap[scope, *loaded](limit-limit/8, nil)
 	b.indexes = refresh.NewMap[Provider, *documentIndex](limit/8, nil)
 	return b
@@ -207,9 +217,9 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 	return nil, fmt.Errorf("%v has no file %q of a version %q: %w", p, name, version, fs.ErrNotExist)
 }
 
-// Providers yields the providers in the tree, in the order of their names. It
-// reads directories, not what is in the files. An error is about one directory;
-// the others follow.
+// Providers implements [Lister]. It yields the providers in the order of their
+// names. It reads directories, not what is in the files. An error is about one
+// directory; the others follow.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -308,7 +318,7 @@ func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string)
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {
 		if l, ok := b.cache.Get(one); ok {
-			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now()) && s.content.releases[version] != nil {
+			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now(), b.every) && s.content.releases[version] != nil {
 				return s.content, nil
 			}
 		}

@@ -52,16 +52,16 @@ type documentIndex struct {
 
 // fresh reports whether the index still says all there is of the provider, or
 // somebody else has just begun to find that out.
-func (x *documentIndex) fresh(now time.Time) bool {
+func (x *documentIndex) fresh(now time.Time, every time.Duration) bool {
 	if x == nil {
 		return false
 	}
 	age := time.Duration(now.UnixNano() - x.checked.Load())
-	if age < checkEvery || age >= staleAfter {
-		return age < checkEvery
+	if age < every || age >= every+staleAfter {
+		return age < every
 	}
 	claimed := x.claimed.Load()
-	return time.Duration(now.UnixNano()-claimed) < checkEvery || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
+	return time.Duration(now.UnixNano()-claimed) < every || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
 }
 
 // readDocument reads the metadata document of a provider. What cannot be read

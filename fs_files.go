@@ -21,6 +21,9 @@ func (memoryFile) Close() error { return nil }
 // openZip opens the zip of a package. A zip that is gone is an outage and not an
 // absence: it is still listed.
 func (b *FSBackend) openZip(ctx context.Context, fsys fs.FS, r *storedRelease, i int) (io.ReadSeekCloser, error) {
+	if objects, ok := fsys.(URLFS); ok {
+		return b.openObject(ctx, objects, r, i)
+	}
 	path := r.path(r.release.Packages[i].Filename)
 	fail := func(err error) error {
 		if ctx.Err() != nil {

@@ -305,7 +305,7 @@ func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntr
 		}
 		return s.version != "" && !hasDirFor(name, s.version)
 	})
-	turn := b.rotation(entries, prev, next)
+	turn := b.rotation(entries, prev, next, tree.IsObjectStore(ns.fsys))
 	dirs := make([]*releaseDir, len(entries))
 	var due []int
 	for i, entry := range entries {
@@ -354,11 +354,14 @@ func (r *storedRelease) unchanged(fsys fs.FS) bool {
 // look at any provider examines the same share of its directories, so that all
 // of the backend's together cost rotationCalls a second at most. What next needs
 // to go on from there is set.
-func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[string]bool {
+//
+// In an object store, settled releases are not examined, and of the others one
+// in a look: each costs a request.
+func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state, objects bool) map[string]bool {
 	own, all := 0, b.rotationCost(next.asOf)
 	var resting []string
 	for _, entry := range entries { // in the order of their names
-		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) {
+		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) && !(objects && d.settled()) {
 			resting = append(resting, entry.Name())
 			own += d.cost()
 		}
@@ -369,6 +372,9 @@ func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[strin
 	}
 	elapsed := min(next.asOf.Sub(prev.asOf), time.Minute).Seconds()
 	next.credit = min(next.credit+elapsed*rotationCalls*float64(own)/float64(max(all, own)), float64(own))
+	if objects {
+		next.credit = min(next.credit, 1)
+	}
 	turn := make(map[string]bool)
 	start, _ := slices.BinarySearch(resting, prev.next)
 	for i := range resting {

@@ -199,7 +199,7 @@ func (b *FSBackend) readRelease(p Provider, ns *namespaceDir, pool *tree.Pool, d
 			d.lost = fmt.Errorf("%s/%s: %w", dir, f.File, outage{f.Err})
 		}
 	}
-	if d.current && d.isOld(now) {
+	if d.current && (d.isOld(now) || tree.IsObjectStore(ns.fsys) && read.Proven()) {
 		d.read = nil
 	}
 	return d

@@ -26,6 +26,7 @@ type treeNames struct {
 	fsys     fs.FS
 	log      *slog.Logger
 	problems *problemLog
+	every    time.Duration   // between two checks of a provider
 	policy   *refresh.Policy // of the directories
 	root     *refresh.Value[*rootDir]
 
@@ -79,11 +80,13 @@ type typeNames struct {
 	link     bool
 }
 
-func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog) *treeNames {
-	t := &treeNames{fsys: fsys, log: log, problems: problems, namespaces: make(map[string]*namespace)}
+func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog, every time.Duration) *treeNames {
+	t := &treeNames{fsys: fsys, log: log, problems: problems, every: every, namespaces: make(map[string]*namespace)}
 	// Without Fresh, a caller waits for a directory that is due: what a look
 	// finds must not be older than the look.
-	t.policy = &refresh.Policy{Every: checkEvery / 2, Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
+	// All providers share these directories, so they are read about once between
+	// two checks of a provider.
+	t.policy = &refresh.Policy{Every: max(every/2, every-checkEvery/2), Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
 	t.root = refresh.New(t.policy, t.readRoot)
 	return t
 }
@@ -311,7 +314,7 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if t.root.Overdue() || t.namespace(p.Namespace).dir.Overdue() {
 		return errHangs
 	}
-	if now.Sub(time.Unix(0, t.present.Load())) < checkEvery/2 {
+	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {
 		return absence(p)
 	}
 	hasKey, unknown := false, false

@@ -269,13 +269,16 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 			return err
 		}
 		f, err := r.opener.Open(req.Context(), p, version, name)
-		if err != nil {
-			return err
-		}
-		if f == nil {
+		elsewhere, _ := errors.AsType[*Redirect](err)
+		switch {
+		case f != nil:
+			defer f.Close()
+		case err == nil:
 			return errors.New("the backend returned neither a file nor an error")
 		}
-		defer f.Close()
+		if err != nil && elsewhere == nil {
+			return err
+		}
 		// If the release was replaced meanwhile, the file may be a new one, and
 		// the ETag that of the old one.
 		before := rel
@@ -287,7 +290,12 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 				continue
 			}
 		}
-		if err := r.serveFile(w, req, f, expected, e); err != nil {
+		if elsewhere != nil {
+			err = r.serveRedirect(w, req, elsewhere, expected, e)
+		} else {
+			err = r.serveFile(w, req, f, expected, e)
+		}
+		if err != nil {
 			return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
 		}
 		return nil
@@ -365,6 +373,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	h := w.Header()
 	delete(h, "Content-Encoding") // of the page that was not sent
 	delete(h, "Etag")
+	if code != http.StatusRequestedRangeNotSatisfiable {
+		delete(h, "Content-Range")
+	}
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")

@@ -50,6 +50,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -202,9 +203,34 @@ type Opener interface {
 	// The registry calls Release before and after Open. If the zip's digest has
 	// changed in between, it opens the file again.
 	//
-	// If the file is an [os.File], the kernel can send it without a copy.
+	// If the file is an [os.File], the kernel can send it without a copy. If
+	// clients can read the file elsewhere, Open may return a [*Redirect] instead.
 	Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error)
 }
+
+// A Lister is a [Backend] that can list its providers.
+type Lister interface {
+	// Providers yields every provider once, in any order. It should not read
+	// more than their names. An error is about a part of the providers, such as a
+	// namespace that cannot be read; the others follow. If ctx is done before the
+	// last provider, the iterator yields an error.
+	//
+	// The registry itself does not list. A handler that does must ask
+	// [Registry.Authorize] for each provider.
+	Providers(ctx context.Context) iter.Seq2[Provider, error]
+}
+
+// A Redirect is an error of [Opener.Open]: the file is at another URL, such as a
+// presigned one of an object store. Whoever has the URL can read the file, so
+// neither Error nor an [Event] contains it.
+//
+// The registry answers GET with 302 and HEAD itself.
+type Redirect struct {
+	URL  string // an absolute http or https URL, which must work for GET
+	Size int64  // of the file, in bytes
+}
+
+func (*Redirect) Error() string { return "the file is at another URL" }
 
 // Options are the settings of a [Registry]. The zero value is ready to use.
 type Options struct {
@@ -297,8 +323,8 @@ type Event struct {
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
-	// Err is the reason for an error status or a redirect, or why the body is
-	// incomplete. It is what the log says, and is not meant for clients. Nil
+	// Err says why the status is an error or a redirect to another name, or why
+	// the body is incomplete. The log has its text; clients do not get it. Nil
 	// means success.
 	Err error
 

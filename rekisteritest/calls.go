@@ -189,9 +189,9 @@ func releaseCall(p rekisteri.Provider, version string) string {
 }
 
 // failure describes the error of a call that should succeed. It is empty if the
-// error has been reported.
+// error has been reported, or redirects to a file.
 func failure(err error) string {
-	if err == errReported {
+	if err == errReported || errors.As(err, new(*rekisteri.Redirect)) {
 		return ""
 	}
 	return fmt.Sprintf("fails: %v", err)

@@ -26,7 +26,8 @@
 // A backend that stores files is a [rekisteri.Opener], and returns packages with
 // empty URLs. Test opens every such file and compares its content. A backend
 // that links to files elsewhere returns packages with URLs. Test does not follow
-// them, so they may be made up. A backend can do both, file by file.
+// them, so they may be made up. A backend can do both, file by file. If Open
+// returns a [rekisteri.Redirect], Test checks its size, and does not follow it.
 //
 // # Optional interfaces
 //
@@ -34,8 +35,7 @@
 // of each one that the backend implements:
 //
 //   - [rekisteri.Opener]
-//   - Providers(context.Context) iter.Seq2[rekisteri.Provider, error], which
-//     yields every provider once
+//   - [rekisteri.Lister]
 //
 // # Publishers
 //
@@ -49,7 +49,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"iter"
 	"slices"
 	"strings"
 	"sync"
@@ -75,13 +74,6 @@ func Test(ctx context.Context, b rekisteri.Backend) error {
 // clientTimeout is how long Terraform and OpenTofu wait for an answer.
 const clientTimeout = 10 * time.Second
 
-// A lister is a backend that can list its providers.
-type lister interface {
-	// Providers yields every provider once. An error is about a part of the
-	// providers; the others may follow.
-	Providers(context.Context) iter.Seq2[rekisteri.Provider, error]
-}
-
 // A rule is something that a backend must do.
 type rule struct {
 	name    string
@@ -95,7 +87,7 @@ type tester struct {
 	ctx       context.Context
 	backend   rekisteri.Backend
 	opener    rekisteri.Opener // the backend; nil: it stores no files
-	lister    lister           // the backend; nil: it cannot list its providers
+	lister    rekisteri.Lister // the backend; nil: it cannot list its providers
 	want      map[rekisteri.Provider]Content
 	providers []rekisteri.Provider // the keys of want, in the order of the catalog
 	rule      *rule                // the rule being checked
@@ -118,7 +110,7 @@ func newTester(ctx context.Context, b rekisteri.Backend) *tester {
 		returned: make(map[any]returnedValue),
 	}
 	t.opener, _ = b.(rekisteri.Opener)
-	t.lister, _ = b.(lister)
+	t.lister, _ = b.(rekisteri.Lister)
 	for _, p := range catalog {
 		t.providers = append(t.providers, p.provider)
 	}

@@ -121,6 +121,13 @@ var rules = []rule{
 		applies: isOpener,
 		check:   checkOpenTwice,
 	},
+	{
+		name: "redirects lead to a file",
+		why: "clients follow the URL, and the registry answers HEAD with the size; " +
+			"an error that contains the URL puts it into the log, where everyone who reads it can download the file",
+		applies: isOpener,
+		check:   checkRedirects,
+	},
 
 	// Lister.
 	{
