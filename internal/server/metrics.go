@@ -34,12 +34,11 @@ var (
 // A requestCounter counts requests. Its maps never change, so that requests do
 // not wait for each other.
 type requestCounter struct {
-	requests  map[requestKey]*atomic.Uint64
-	durations map[string]*metrics.Histogram // by route
-	sent      map[string]*atomic.Int64      // bytes, by route
-	received  atomic.Int64                  // bytes of uploads
-	failures  map[string]*atomic.Int64      // by reason
-	uploads   map[string]*atomic.Int64      // by result
+	requests map[requestKey]*requestCount
+	routes   map[string]*routeCount
+	failures map[string]*atomic.Int64 // by reason
+	uploads  map[string]*atomic.Int64 // by result
+	received atomic.Int64             // bytes of uploads
 }
 
 type requestKey struct {
@@ -47,17 +46,30 @@ type requestKey struct {
 	code          int
 }
 
+// A requestCount is the number of requests with a key, and what else is counted
+// of their route.
+type requestCount struct {
+	n     atomic.Int64
+	route *routeCount
+}
+
+type routeCount struct {
+	durations *metrics.Histogram
+	sent      atomic.Int64 // bytes
+}
+
 func newRequestCounter() *requestCounter {
 	c := &requestCounter{
-		requests: make(map[requestKey]*atomic.Uint64), durations: make(map[string]*metrics.Histogram),
-		sent: newCounters(metricRoutes), failures: newCounters(metricReasons), uploads: newCounters(metricResults),
+		requests: make(map[requestKey]*requestCount), routes: make(map[string]*routeCount),
+		failures: newCounters(metricReasons), uploads: newCounters(metricResults),
 	}
 	for _, route := range metricRoutes {
-		c.durations[route] = metrics.NewHistogram(time.Millisecond, 5*time.Millisecond, 25*time.Millisecond, 100*time.Millisecond, 500*time.Millisecond,
-			2500*time.Millisecond, 10*time.Second, time.Minute, 5*time.Minute)
+		r := &routeCount{durations: metrics.NewHistogram(time.Millisecond, 5*time.Millisecond, 25*time.Millisecond, 100*time.Millisecond,
+			500*time.Millisecond, 2500*time.Millisecond, 10*time.Second, time.Minute, 5*time.Minute)}
+		c.routes[route] = r
 		for _, method := range metricMethods {
 			for _, code := range metricCodes {
-				c.requests[requestKey{route, method, code}] = new(atomic.Uint64)
+				c.requests[requestKey{route, method, code}] = &requestCount{route: r}
 			}
 		}
 	}
@@ -82,15 +94,13 @@ func known[T comparable](values []T, v T) T {
 
 // observe counts a request. It is an [rekisteri.Options.Observe].
 func (c *requestCounter) observe(req *http.Request, e rekisteri.Event) {
-	key := requestKey{e.Route, req.Method, e.Status}
-	n := c.requests[key]
-	if n == nil {
-		key = requestKey{known(metricRoutes, key.route), known(metricMethods, key.method), known(metricCodes, key.code)}
-		n = c.requests[key]
+	count := c.requests[requestKey{e.Route, req.Method, e.Status}]
+	if count == nil {
+		count = c.requests[requestKey{known(metricRoutes, e.Route), known(metricMethods, req.Method), known(metricCodes, e.Status)}]
 	}
-	n.Add(1)
-	c.durations[key.route].Observe(e.Duration)
-	c.sent[key.route].Add(e.Bytes)
+	count.n.Add(1)
+	count.route.durations.Observe(e.Duration)
+	count.route.sent.Add(e.Bytes)
 	if e.Err != nil {
 		c.failures[known(metricReasons, e.Reason)].Add(1)
 	}
@@ -176,7 +186,7 @@ func (x *exporter) writeRequests(w *metrics.Writer) {
 	for _, route := range metricRoutes {
 		for _, method := range metricMethods {
 			for _, code := range metricCodes {
-				if n := x.requests[requestKey{route, method, code}].Load(); n > 0 {
+				if n := x.requests[requestKey{route, method, code}].n.Load(); n > 0 {
 					label := "other"
 					if code != 0 {
 						label = strconv.Itoa(code)
@@ -188,9 +198,12 @@ func (x *exporter) writeRequests(w *metrics.Writer) {
 	}
 	w.Begin("rekisteri_http_request_duration_seconds", metrics.HistogramType, "How long requests took, the transfer included, by route.")
 	for _, route := range metricRoutes {
-		w.Histogram(x.durations[route], "route", route)
+		w.Histogram(x.routes[route].durations, "route", route)
 	}
-	writeCounters(w, "rekisteri_http_response_bytes_total", "Bytes of bodies that were sent, by route.", "route", metricRoutes, x.sent)
+	w.Begin("rekisteri_http_response_bytes_total", metrics.Counter, "Bytes of bodies that were sent, by route.")
+	for _, route := range metricRoutes {
+		w.Sample(float64(x.routes[route].sent.Load()), "route", route)
+	}
 	writeCounters(w, "rekisteri_http_failures_total", "Requests that were refused or failed, by reason.", "reason", metricReasons, x.failures)
 	w.Begin("rekisteri_http_requests_in_flight", metrics.Gauge, "Requests that are being answered.")
 	w.Sample(float64(x.running.Load()))
