@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"runtime"
 	"slices"
@@ -18,8 +19,8 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 	"github.com/rekisteri/rekisteri/internal/server/servertest"
-	"github.com/rekisteri/rekisteri/rekisteritest"
 )
 
 // metricsURL returns where a command serves its metrics.
@@ -140,10 +141,26 @@ func TestMetricsAddr(t *testing.T) {
 }
 
 // newExporter returns the metrics of a registry, and the handler that they are
-// of.
+// of. It has a certificate, and a key that expires.
 func newExporter(t testing.TB, opts rekisteri.Options) (*exporter, http.Handler) {
-	x := &exporter{requestCounter: newRequestCounter(), running: new(atomic.Int64), started: time.Now()}
-	x.backend = rekisteri.NewFSBackend(rekisteritest.Releases(), &rekisteri.FSOptions{Logger: discard()})
+	t.Helper()
+	key := pgptest.NewKey("expires")
+	key.Expires = time.Now().AddDate(1, 0, 0)
+	dir := copyReleases(t)
+	servertest.WriteFile(t, filepath.Join(dir, "acme", "expires.asc"), key.Armor())
+	certFile, keyFile := servertest.Certificate(t, t.TempDir(), time.Now().Add(time.Hour))
+	cert, err := newCertificate(t.Context(), certFile, keyFile, discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := &exporter{requestCounter: newRequestCounter(), cert: cert, running: new(atomic.Int64), started: time.Now()}
+	x.backend = rekisteri.NewFSBackend(os.DirFS(dir), &rekisteri.FSOptions{Logger: discard()})
+	for _, err := range x.backend.Providers(t.Context()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	look(t.Context(), x.backend)
 	opts.Logger, opts.Observe = discard(), x.observe
 	x.registry = rekisteri.New(x.backend, &opts)
 	return x, mount(x.registry, "/tf", &health{stopping: t.Context(), backend: x.backend, observe: x.observe})
