@@ -21,15 +21,15 @@ import (
 // CheckOptions are the settings of [FSBackend.Check]. The zero value is ready to
 // use.
 type CheckOptions struct {
-	// Providers are the providers to check. Nil is all of them, and the names in
-	// the tree.
+	// Providers are the providers to check. If it is nil, Check checks all of
+	// them, and the names in the tree.
 	Providers []Provider
 
 	// Hash compares every zip with its sum, and looks for the provider's binary
 	// in it. It reads all zips.
 	Hash bool
 
-	// Progress is called after each provider. Nil is not called.
+	// Progress is called after each provider. It may be nil.
 	Progress func(Provider)
 }
 
@@ -58,7 +58,7 @@ type checker struct {
 	opts  *CheckOptions
 	yield func(Problem) bool
 	seen  map[problemKey]bool
-	done  bool // nobody wants any more problems
+	done  bool // yield has returned false
 }
 
 func (c *checker) report(problems ...Problem) {
@@ -70,9 +70,9 @@ func (c *checker) report(problems ...Problem) {
 	}
 }
 
-// checkNames returns the providers in the tree. It reports names that nobody can
-// ask for, links that are not followed, and what is wrong with the keys of the
-// namespaces.
+// checkNames returns the providers in the tree. It reports names that clients
+// cannot ask for, links that are not followed, and what is wrong with the keys
+// of the namespaces.
 func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 	root, err := c.tree.root.Get(ctx)
 	if err == nil {

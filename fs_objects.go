@@ -114,7 +114,7 @@ func (f *objectFile) open() error {
 }
 
 // fail returns an error that is not an absence. The release is read again at the
-// next look.
+// next refresh.
 func (f *objectFile) fail(err error) error {
 	if f.ctx.Err() != nil {
 		return f.ctx.Err()

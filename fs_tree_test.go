@@ -253,10 +253,10 @@ func TestOnce(t *testing.T) {
 		}
 	}
 	// A namespace's problems are logged before its providers are served.
-	if n := strings.Count(log.String(), "acme/bad.asc"); n != 1 {
+	if n := strings.Count(log.String(), "path=acme/bad.asc"); n != 1 {
 		t.Errorf("the log has it %d times", n)
 	}
-	if n := strings.Count(checkText(t, b, nil), "acme/bad.asc"); n != 1 {
+	if n := strings.Count(checkText(t, b, nil), "acme/bad.asc: "); n != 1 {
 		t.Errorf("Check has it %d times", n)
 	}
 }

@@ -103,8 +103,8 @@ func routeOf(u *url.URL, path []string) (route, pattern string) {
 	return RouteOther, ""
 }
 
-// serve answers a request and passes the event to Options.Observe. It keeps the
-// event on the stack.
+// serve answers a request and passes the event to Options.Observe. The event
+// stays on the stack: a warm request allocates nothing for it.
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, pattern string, path []string, discovery *page) {
 	e := Event{Route: route}
 	if r.observe != nil {
@@ -127,9 +127,10 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 	}
 }
 
-// answer answers a request. If it returns an error, the caller answers.
+// answer answers a request. If it returns an error, the caller passes that to
+// fail, which answers.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page, e *Event) error {
-	req.Pattern = "" // of an outer http.ServeMux
+	req.Pattern = "" // an outer http.ServeMux may have set it
 	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
 		e.Route, req.Pattern = RouteUpload, uploadPattern
 		return r.upload(w, req, path, e)
@@ -232,7 +233,7 @@ func redirect(req *http.Request, path []string, p Provider) error {
 	return &refusal{status: http.StatusPermanentRedirect, reason: "the provider's name is not in lower case", location: location}
 }
 
-// release returns a release of the backend.
+// release calls the backend's Release.
 func (r *Registry) release(ctx context.Context, p Provider, version string) (*Release, error) {
 	rel, err := r.backend.Release(ctx, p, version)
 	if err == nil && rel == nil {
@@ -279,8 +280,8 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 		if err != nil && elsewhere == nil {
 			return err
 		}
-		// If the release was replaced meanwhile, the file may be a new one, and
-		// the ETag that of the old one.
+		// If the release was replaced meanwhile, the file may be new, and its
+		// ETag would be that of the old file.
 		before := rel
 		if rel, err = r.release(req.Context(), p, version); err != nil {
 			return err
@@ -303,7 +304,7 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 	return fmt.Errorf("the release %v %s was replaced twice while %s was opened", p, version, name)
 }
 
-// A refusal is an error of the registry itself.
+// A refusal is an error for which the registry itself chooses the status.
 type refusal struct {
 	status   int
 	reason   string
@@ -315,7 +316,8 @@ func (e *refusal) Error() string { return e.reason }
 
 func notFound(reason string) error { return &refusal{status: http.StatusNotFound, reason: reason} }
 
-// A denial is an error of Options.Authorize or PublishOptions.Authorize.
+// A denial is an error of Options.Authorize or PublishOptions.Authorize, or says
+// that an upload comes from another site.
 type denial struct {
 	provider Provider
 	error
@@ -363,7 +365,7 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 		level = slog.LevelError
 	}
 	if r.log.Enabled(req.Context(), level) {
-		path, _, _ := strings.Cut(req.URL.Path, "?") // an encoded "?" may have a link's signature after it
+		path, _, _ := strings.Cut(req.URL.Path, "?") // the signature of a link may follow an encoded "?"
 		r.log.Log(req.Context(), level, "request failed",
 			"method", req.Method, "path", path, "status", e.Status, "error", err)
 	}

@@ -637,8 +637,8 @@ func TestPublishStoreErrors(t *testing.T) {
 	}{
 		{err: syscall.ENOSPC, status: 507, detail: "no space left"},
 		{err: syscall.EDQUOT, status: 507, detail: "no space left"},
-		{err: syscall.EROFS, status: 422, detail: "may not write"},
-		{err: syscall.EACCES, status: 422, detail: "may not write"},
+		{err: syscall.EROFS, status: 422, detail: "cannot write"},
+		{err: syscall.EACCES, status: 422, detail: "cannot write"},
 		{err: syscall.EIO, status: 500},
 		{err: context.Canceled, status: 504},
 	} {

@@ -240,10 +240,10 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Observe is called once for each request, for access logs and metrics. It
-	// runs after the answer is written, in the request's goroutine, so it delays
-	// the end of the response while it runs. It must be safe for concurrent use.
-	// If a backend or hook panics, Observe is called before the panic continues.
-	// Nil means no calls.
+	// runs after the answer is written, in the request's goroutine, so a slow
+	// function delays the end of the response. It must be safe for concurrent
+	// use. If a backend or hook panics, Observe is called before the panic
+	// continues. Nil means no calls.
 	Observe func(*http.Request, Event)
 
 	// ExternalURL is the absolute URL of the registry's root, such as
@@ -275,8 +275,8 @@ type Options struct {
 	//
 	// If there are none and Authorize is set, New makes a random key, so links
 	// become invalid when the process ends. If there are none and Authorize is
-	// nil, links are not signed and files are public. Keys without Authorize are
-	// for servers that protect /v1/providers/ by other means.
+	// nil, links are not signed and files are public. Use keys without
+	// Authorize if something else protects /v1/providers/.
 	LinkKeys [][32]byte
 
 	// LinkTTL is the minimum lifetime of a signed link. The maximum is one and a
@@ -298,8 +298,8 @@ type Options struct {
 // has no credentials or wrong ones.
 var ErrUnauthenticated = errors.New("unauthenticated")
 
-// An Event describes how a request was answered. Its strings may be parts of the
-// request: clone a string to keep it.
+// An Event describes how a request was answered. Its strings may share memory
+// with the request: clone a string to keep it.
 type Event struct {
 	// Route is the kind of request, one of the Route constants.
 	Route string
@@ -370,7 +370,7 @@ type Registry struct {
 	headers    headers
 }
 
-// headers are values of response headers, made once.
+// headers has the values of response headers, which are made once.
 type headers struct {
 	json, gzip, vary                     headerValue
 	documents, files, discovery, noStore headerValue // of Cache-Control

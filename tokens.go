@@ -32,8 +32,8 @@ import (
 // warning.
 //
 // Changes take effect within a second. A file without lines refuses everyone. If
-// the file is malformed or cannot be read, the error is logged, and what it said
-// before stays in force.
+// the file is malformed or cannot be read, the error is logged, and the tokens
+// that it had before stay valid.
 type TokenFile struct {
 	name   string
 	log    *slog.Logger
@@ -68,8 +68,9 @@ func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 		log = slog.Default()
 	}
 	f := &TokenFile{name: name, log: log}
-	// A revoked token must not get another request. So no value is fresh once it
-	// is due: requests wait for the file, unless it hangs.
+	// A revoked token must stop working within a second. So there is no Fresh:
+	// a request waits until the file is read again, unless the file system
+	// hangs.
 	f.tokens = refresh.New(&refresh.Policy{Every: time.Second, FirstWait: 10 * time.Second, StaleWait: time.Second}, f.load)
 	if _, err := f.tokens.Get(context.Background()); err != nil {
 		return nil, fmt.Errorf("the token file cannot be used: %w", err)

@@ -68,7 +68,7 @@ func (t *tester) files() iter.Seq[storedFile] {
 	}
 }
 
-// checkNames opens files by names that lead elsewhere, if at all.
+// checkNames opens files by names that are not files of the release.
 func checkNames(t *tester) {
 	refuse := func(p rekisteri.Provider, version, name string) {
 		f := storedFile{provider: p, version: version, name: name}

@@ -16,7 +16,7 @@ var (
 	}
 	unchanged = &rule{
 		name: "returned values do not change",
-		why:  "other requests read them at the same time; and the registry does not encode a pointer again that it already knows",
+		why:  "other requests read them at the same time, and the registry does not encode the same pointer again",
 	}
 
 	callRules = []*rule{noPanic, inTime, noNil, unchanged}
@@ -144,7 +144,7 @@ var rules = []rule{
 	},
 	{
 		name:    "the provider list is complete",
-		why:     "pages and mirrors lack a missing provider, show one twice that is yielded twice, and have broken links to an extra one",
+		why:     "pages and mirrors lack a missing provider, show a repeated one twice, and have broken links to an extra one",
 		applies: isLister,
 		check:   checkList,
 	},

@@ -25,7 +25,7 @@ type Release struct {
 	Stamps map[string]Stamp // of the files that could be read
 
 	// Vanished says that the directory named a file that was gone when it was
-	// read. A link that leads to nothing is such a file.
+	// read. A broken link is such a file.
 	Vanished bool
 }
 
@@ -101,8 +101,8 @@ func IsObjectStore(fsys fs.FS) bool {
 	return ok
 }
 
-// readObject reads a file of a release in an object store. The entry tells all
-// there is to know of a zip. old is what was read before, or nil.
+// readObject reads a file of a release in an object store. The entry is enough
+// for a zip. old is what was read before, or nil.
 func readObject(fsys fs.FS, name string, entry fs.DirEntry, old *release.File, before Stamp) (file *release.File, stamp Stamp, vanished bool) {
 	listed, err := entry.Info()
 	if err != nil {
