@@ -55,6 +55,10 @@ const allNamespaces = "*"
 
 func (t *token) mayRead(namespace string) bool { return allows(t.read, namespace) }
 
+func (t *token) mayNotRead(p Provider) error {
+	return fmt.Errorf("the token in line %d may not read the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+}
+
 func (t *token) mayPublish(namespace string) bool { return allows(t.publish, namespace) }
 
 func allows(namespaces []string, namespace string) bool {
@@ -82,7 +86,18 @@ func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
 	t, err := f.find(req, bearerToken(req))
 	if err == nil && !t.mayRead(p.Namespace) {
-		err = fmt.Errorf("the token in line %d may not read the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+		err = t.mayNotRead(p)
+	}
+	return err
+}
+
+// AuthorizeBasic is [TokenFile.Authorize] for pages that people open in a browser:
+// it also accepts the token as the password of Basic authentication, whatever the
+// user. It is not meant for [Options.Authorize], since clients send bearer tokens.
+func (f *TokenFile) AuthorizeBasic(req *http.Request, p Provider) error {
+	t, err := f.find(req, bearerOrBasic(req))
+	if err == nil && !t.mayRead(p.Namespace) {
+		err = t.mayNotRead(p)
 	}
 	return err
 }
@@ -92,11 +107,7 @@ func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
 // authentication, whatever the user. Its errors are those of
 // [TokenFile.Authorize].
 func (f *TokenFile) AuthorizePublish(req *http.Request, p Provider) error {
-	secret := bearerToken(req)
-	if _, password, ok := req.BasicAuth(); ok {
-		secret = password
-	}
-	t, err := f.find(req, secret)
+	t, err := f.find(req, bearerOrBasic(req))
 	if err == nil && !t.mayPublish(p.Namespace) {
 		err = fmt.Errorf("the token in line %d may not publish to the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
 	}
@@ -116,6 +127,15 @@ func bearerToken(req *http.Request) string {
 		return ""
 	}
 	return strings.TrimSpace(secret)
+}
+
+// bearerOrBasic returns the bearer token of a request or the password of its
+// Basic authentication, or an empty string.
+func bearerOrBasic(req *http.Request) string {
+	if _, password, ok := req.BasicAuth(); ok {
+		return password
+	}
+	return bearerToken(req)
 }
 
 // find returns the line of the file that has the digest of a secret.
