@@ -40,6 +40,9 @@ func New(body []byte) *Page {
 // Body returns the body that is not compressed. It must not be modified.
 func (p *Page) Body() []byte { return p.plain.body }
 
+// Hash returns a hash of the body, in hexadecimal digits.
+func (p *Page) Hash() string { return strings.Trim(p.plain.etag[0], `"`) }
+
 // Size is how much memory the bodies take.
 func (p *Page) Size() int64 {
 	n := cap(p.plain.body)
