@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,13 +17,14 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/loglimit"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
 // FSOptions are the settings of an [FSBackend]. The zero value is ready to use.
 type FSOptions struct {
 	// Logger gets what is wrong with the tree: each problem when it appears, and
-	// again every hour while it lasts. Nil is [slog.Default] as it is when
+	// again every hour while it lasts. Nil is [slog.Default], as it is when
 	// [NewFSBackend] is called.
 	Logger *slog.Logger
 
@@ -32,69 +34,77 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
+	// CheckEvery is the shortest time between two refreshes of a provider, which
+	// check it for changes. There are no refreshes without requests. Releases
+	// are visible within a second more than CheckEvery, and new keys and new
+	// providers within twice that. A file system that charges for each call
+	// needs a longer time. Zero is one second.
+	CheckEvery time.Duration
+
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
 	// [Dir] that the backend reads. Nil means that there is no publisher, and the
 	// backend writes nothing.
 	Store Store
 }
 
-// An FSBackend is a [Backend], an [Opener] and a [Lister] over a tree of files. A version of
-// a provider is a directory with the files of its release,
+// An FSBackend is a [Backend], an [Opener] and a [Lister] over a tree of files. A
+// version of a provider is a directory with the files of its release,
 // <namespace>/<type>/<version>/, or an entry of the metadata document
 // <namespace>/<type>.json, which links to files elsewhere. docs/layout.md
 // describes both.
 //
 // The tree may change at any time. New and deleted releases, and changed
 // documents and keys, are visible within two seconds; docs/layout.md says when it
-// takes longer. Providers in memory are
-// checked in the background when they are asked for, at most once a second.
+// takes longer. Providers in memory are refreshed in the background when they are
+// asked for, at most once a second, or once in [FSOptions.CheckEvery].
 //
 // A file that is broken, half written or unreadable does not remove what was
-// served before, as long as that is in memory. A tree that is missing, unreadable or empty is an outage, such
-// as a volume that is not mounted, and not a deletion: what is in memory is
-// still served, and everything else is an error that does not match
-// [fs.ErrNotExist].
+// served before, as long as that is in memory. A tree that is missing, unreadable
+// or empty is an outage and not a deletion, since a volume may not be mounted:
+// what is in memory is still served, and everything else is an error that does
+// not match [fs.ErrNotExist].
 //
 // An FSBackend is safe for concurrent use. It reads in goroutines of its own,
-// of which it bounds the number.
+// whose number is limited.
 type FSBackend struct {
 	log      *slog.Logger
 	store    Store           // nil: there is no publisher
+	every    time.Duration   // between two refreshes of a provider
 	policy   *refresh.Policy // of providers
 	seed     maphash.Seed
-	slots    chan struct{} // has a token for each load
+	slots    chan struct{} // has an element for each running load
 	problems *problemLog
 	tree     *treeNames
 	cache    *refresh.Map[scope, *loaded]
 	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
-	parts    sync.Pool                              // of *[]byte, for parts of documents
+	buffers  sync.Pool                              // of *metadata.Buffer
 
 	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}
 
-	rotated sync.Mutex // guards what follows
+	rotated sync.Mutex // guards counted and cost
 	counted time.Time
 	cost    int
 }
 
 // A SnapshotFS is an [fs.FS] whose content may be replaced as a whole, such as a
 // directory behind a link that is swapped. An [FSBackend] takes one snapshot for
-// each look, and reads everything from it.
+// each refresh, and reads everything from it.
 type SnapshotFS interface {
 	fs.FS
 
 	// Snapshot returns the content as it is now, and an ID that changes when the
-	// content is replaced. What was read under another ID is read again. A
-	// snapshot must stay usable, or fail, while it is in use; it must not turn
-	// into the next one.
+	// content is replaced. What was read under another ID is read again. While
+	// a snapshot is in use, it must keep its content, or fail. It must not
+	// change to the next content.
 	Snapshot(ctx context.Context) (fsys fs.FS, id string, err error)
 }
 
 const (
-	checkEvery  = time.Second      // a provider is checked for changes no more often
-	staleAfter  = 2 * time.Second  // requests wait for the check of what is older
-	restFactor  = 20               // nor sooner than this many times what its last check took
-	firstWait   = 8 * time.Second  // clients give up after 10
+	checkEvery  = time.Second      // the least time between two refreshes of a provider, by default
+	restFactor  = 20               // the time between two refreshes is at least this many times the length of the last one
+	staleAfter  = time.Second      // a request waits for a refresh that is overdue by this
+	firstWait   = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
 	remindEvery = time.Hour        // a problem that lasts is logged again
 	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
 
@@ -115,8 +125,8 @@ var errBusy = fmt.Errorf("the file system is too slow for the number of requests
 // Files must implement [io.Seeker] and [io.ReaderAt], as those of [os.Root.FS],
 // [os.DirFS] and [embed.FS] do, and those of [archive/zip.Reader] do not. fsys
 // decides which links it follows: [OpenDir] and [os.Root.FS] follow those that
-// stay in the tree, [os.DirFS] follows all. If fsys is a [SnapshotFS], each look
-// reads one snapshot.
+// stay in the tree, [os.DirFS] follows all. If fsys is a [SnapshotFS], each
+// refresh reads one snapshot.
 func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if fsys == nil {
 		panic("rekisteri: NewFSBackend with a nil FS")
@@ -128,16 +138,17 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if b.log == nil {
 		b.log = slog.Default()
 	}
+	b.every = cmp.Or(opts.CheckEvery, checkEvery)
 	limit := opts.CacheBytes
 	if limit == 0 {
 		limit = defaultCacheBytes
 	}
 	b.policy = &refresh.Policy{
-		Every: checkEvery, Rest: restFactor, FirstWait: firstWait,
-		Fresh: staleAfter, StaleWait: 100 * time.Millisecond,
+		Every: b.every, Rest: restFactor, FirstWait: firstWait,
+		Fresh: b.every + staleAfter, StaleWait: b.every / 10,
 	}
 	b.problems = &problemLog{log: b.log}
-	b.tree = newTreeNames(fsys, b.log, b.problems)
+	b.tree = newTreeNames(fsys, b.log, b.problems, b.every)
 	b.cache = refresh.NewMap[scope, *loaded](limit-limit/8, nil)
 	b.indexes = refresh.NewMap[Provider, *documentIndex](limit/8, nil)
 	return b
@@ -167,16 +178,16 @@ func (b *FSBackend) Release(ctx context.Context, p Provider, version string) (*R
 	return nil, fmt.Errorf("%v has no version %q that can be served: %w", p, version, fs.ErrNotExist)
 }
 
-// Open implements [Opener]. SHA256SUMS and its signature are what was last read;
-// zips are opened in the tree. A zip that is not the one that was read is hashed
-// and must have the sum of its package.
+// Open implements [Opener]. SHA256SUMS and its signature come from memory;
+// zips are opened in the tree. A zip that has changed since it was read
+// is hashed, and must have the sum of its package.
 func (b *FSBackend) Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error) {
 	f, err := b.open(ctx, p, version, name)
 	if _, ok := errors.AsType[outage](err); !ok {
 		return f, err
 	}
-	// The zip is not there, or is another one. Look at the release again, and
-	// give up if it is still the same.
+	// The zip is missing, or is another one. The release may have been replaced:
+	// read it again, and give up if that does not help.
 	for _, s := range []scope{{p, ""}, {p, version}} {
 		if l, ok := b.cache.Get(s); ok {
 			l.Reload(ctx)
@@ -243,22 +254,37 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 
 // Health is what an [FSBackend] knows of its tree.
 type Health struct {
-	Looked   time.Time // when the tree was last looked at; zero: it was not yet
-	Err      error     // why the tree could not be read then; nil: it could
-	Problems int       // of the providers in memory
+	Looked   time.Time // when the tree was last read; zero: never
+	Err      error     // why the tree could not be read then; nil: it was read
+	LastGood time.Time // when the tree was last read without an error; zero: never
+
+	Problems    int       // the number of problems of what is in memory
+	KeyExpires  time.Time // when the next signing key in memory expires; zero: none does
+	CachedBytes int64     // about the memory that the cache takes
 }
 
-// Health returns what the last look found. It reads nothing itself.
+// Health returns what the last read of the tree found. It reads nothing itself.
 func (b *FSBackend) Health() Health {
 	var h Health
 	if t := b.tree.health.Load(); t != nil {
-		h.Looked, h.Err = t.looked, t.err
+		h.Looked, h.Err, h.LastGood = t.looked, t.err, t.good
 	}
+	now := time.Now()
+	add := func(problems []Problem, keys *openpgp.Keyring) {
+		h.Problems += len(problems)
+		if next := keys.NextExpiry(now); h.KeyExpires.IsZero() || !next.IsZero() && next.Before(h.KeyExpires) {
+			h.KeyExpires = next
+		}
+	}
+	b.tree.eachKnown(add)
 	b.cache.Each(func(s scope, l *loaded) {
-		if state, ok := l.Peek(); ok && s.version == "" {
-			h.Problems += len(state.content.problems)
+		if state, ok := l.Peek(); ok && s.version == "" && !state.gone {
+			add(state.content.problems, state.keys.Keyring)
 		}
 	})
+	_, providers := b.cache.Usage()
+	_, indexes := b.indexes.Usage()
+	h.CachedBytes = providers + indexes
 	return h
 }
 
@@ -286,13 +312,13 @@ func (b *FSBackend) get(ctx context.Context, s scope) (*state, error) {
 	return state, err
 }
 
-// contentWith returns what is served of a provider, or of one version: if the
-// provider is not in memory, that version alone is read.
+// contentWith returns the content of a provider. If the provider is not in
+// memory, it reads that version alone, if it can.
 func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string) (*content, error) {
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {
 		if l, ok := b.cache.Get(one); ok {
-			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now()) && s.content.releases[version] != nil {
+			if s, ok := l.Peek(); ok && s.document != nil && s.document.index.fresh(time.Now(), b.every) && s.content.releases[version] != nil {
 				return s.content, nil
 			}
 		}

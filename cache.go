@@ -41,8 +41,8 @@ type pageKey struct {
 	on      Platform
 }
 
-// clone returns a copy that does not keep the request in memory that the names
-// come from.
+// clone returns a copy of the key whose strings do not keep the request in
+// memory.
 func (k pageKey) clone() pageKey {
 	return pageKey{Provider{strings.Clone(k.Namespace), strings.Clone(k.Type)}, strings.Clone(k.version),
 		Platform{strings.Clone(k.on.OS), strings.Clone(k.on.Arch)}}
@@ -60,7 +60,7 @@ type cachedPage struct {
 // pageOverhead is about what the cache needs for a page beside its body.
 const pageOverhead = 600
 
-// A pageCache holds pages, the least recently used of which make room for others.
+// A pageCache holds pages. It evicts the least recently used ones.
 type pageCache struct {
 	limit int64
 	pages *refresh.Map[pageKey, cachedPage]
@@ -75,7 +75,7 @@ func newPageCache(limit int64) *pageCache {
 }
 
 // put stores a page and returns it. If the old page for the key has the same
-// body, that one stays.
+// body, put keeps and returns the old one.
 func (c *pageCache) put(key pageKey, old, made cachedPage) *page.Page {
 	switch {
 	case old.Page != nil && bytes.Equal(old.Body(), made.Body()):

@@ -21,15 +21,15 @@ import (
 // CheckOptions are the settings of [FSBackend.Check]. The zero value is ready to
 // use.
 type CheckOptions struct {
-	// Providers are the providers to check. Nil is all of them, and the names in
-	// the tree.
+	// Providers are the providers to check. If it is nil, Check checks all of
+	// them, and the names in the tree.
 	Providers []Provider
 
 	// Hash compares every zip with its sum, and looks for the provider's binary
 	// in it. It reads all zips.
 	Hash bool
 
-	// Progress is called after each provider. Nil is not called.
+	// Progress is called after each provider. It may be nil.
 	Progress func(Provider)
 }
 
@@ -58,7 +58,7 @@ type checker struct {
 	opts  *CheckOptions
 	yield func(Problem) bool
 	seen  map[problemKey]bool
-	done  bool // nobody wants any more problems
+	done  bool // yield has returned false
 }
 
 func (c *checker) report(problems ...Problem) {
@@ -70,9 +70,9 @@ func (c *checker) report(problems ...Problem) {
 	}
 }
 
-// checkNames returns the providers in the tree. It reports names that nobody can
-// ask for, links that are not followed, and what is wrong with the keys of the
-// namespaces.
+// checkNames returns the providers in the tree. It reports names that clients
+// cannot ask for, links that are not followed, and what is wrong with the keys
+// of the namespaces.
 func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 	root, err := c.tree.root.Get(ctx)
 	if err == nil {
@@ -88,6 +88,7 @@ func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 		return nil
 	}
 	c.report(root.problems...)
+	hasKey := false
 	for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 		dir, err := c.tree.namespace(name).dir.Get(ctx)
 		if ctx.Err() != nil {
@@ -97,13 +98,18 @@ func (c *checker) checkNames(ctx context.Context) (providers []Provider) {
 			c.report(unreadableProblem(name, err, "nothing in it is served"))
 			continue
 		}
+		hasKey = hasKey || len(dir.keys) > 0
 		all, problems := dir.providers(name)
 		providers = append(providers, all...)
 		c.report(dir.problems...)
 		c.report(problems...)
 	}
 	if len(providers) == 0 && len(c.seen) == 0 {
-		c.report(Problem{Path: ".", What: "there is no provider in the tree", Effect: "clients get errors for everything",
+		effect := "clients get errors for everything"
+		if hasKey {
+			effect = "clients get 404 for everything"
+		}
+		c.report(Problem{Path: ".", What: "there is no provider in the tree", Effect: effect,
 			Fix: "mount the volume, or add a provider as <namespace>/<type>/<version>/"})
 	}
 	return providers

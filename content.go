@@ -4,10 +4,14 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"io"
 	"net/http"
+	"strconv"
+	"strings"
 
 	"github.com/rekisteri/rekisteri/internal/httpfile"
+	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/page"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
@@ -88,4 +92,29 @@ func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.Read
 	h["Cache-Control"] = r.headers.files
 	h.Set("ETag", `"`+hex.EncodeToString(digest)+`"`)
 	return r.serveContent(w, req, f, e)
+}
+
+// serveRedirect answers a request with the URL of a file. A HEAD request is
+// answered here: object stores refuse it at a URL that was signed for GET.
+func (r *Registry) serveRedirect(w http.ResponseWriter, req *http.Request, to *Redirect, file servedFile, e *Event) error {
+	if !names.ValidURL(to.URL) || !strings.HasPrefix(to.URL, "http") {
+		return errors.New("the backend redirects to a URL that is not an absolute http or https URL")
+	}
+	h := w.Header()
+	if req.Method == http.MethodHead {
+		h.Set("Content-Type", file.contentType)
+		h.Set("Content-Length", strconv.FormatInt(to.Size, 10))
+		h.Set("Accept-Ranges", "bytes")
+		h["Cache-Control"] = r.headers.files
+		if file.contentType == zipType { // the digests of the other files are not known
+			h.Set("ETag", `"`+hex.EncodeToString(file.sha256[:])+`"`)
+		}
+		e.Status = http.StatusOK
+	} else {
+		h.Set("Location", to.URL)
+		h["Cache-Control"] = r.headers.noStore
+		e.Status = http.StatusFound
+	}
+	w.WriteHeader(e.Status)
+	return nil
 }

@@ -8,22 +8,22 @@ import (
 	"sync"
 )
 
-// A Dir is the file system below a directory. No name and no link leads out of
-// it, since it opens files through an [os.Root].
+// A Dir is the file system below a directory. It opens files through an
+// [os.Root], so no name and no link leads out of the directory.
 //
 // The path of the directory may be a link that is swapped for another one, as
-// git-sync and Kubernetes' ConfigMaps do. A Dir is a [SnapshotFS]: each look of
-// an [FSBackend] reads one of the directories, never half of two. A Dir is safe
-// for concurrent use.
+// git-sync and Kubernetes' ConfigMaps do. A Dir is a [SnapshotFS]: each refresh
+// of an [FSBackend] reads one of the directories, never parts of two. A Dir is
+// safe for concurrent use.
 type Dir struct {
 	path string
 
 	mu    sync.Mutex
-	root  *os.Root    // not closed before nobody uses it any more
+	root  *os.Root    // closed by the garbage collector, since snapshots may still use it
 	info  fs.FileInfo // the directory's own
 	swaps int
 
-	step func(op, name string) error // of a dirWriter
+	step func(op, name string) error // for tests: see dirWriter
 }
 
 // OpenDir opens the directory at path. It returns an error if there is none.

@@ -51,8 +51,8 @@ func stageOf(dir string) string {
 	return path.Join(namespace, stageName, rest)
 }
 
-// A dirWriter writes to the root of a Dir. Each of its steps is one that a crash
-// may come before or after.
+// A dirWriter writes to the root of a Dir. A crash may happen before or after
+// each of its steps.
 type dirWriter struct {
 	root *os.Root
 	step func(op, name string) error // called before each step; for tests
@@ -94,7 +94,7 @@ func (w dirWriter) mkdirs(name string) error {
 
 // sync makes the entries of a directory durable.
 func (w dirWriter) sync(dir string) error {
-	if err := w.step("sync", dir); err != nil || runtime.GOOS == "windows" { // which cannot
+	if err := w.step("sync", dir); err != nil || runtime.GOOS == "windows" { // where directories cannot be synced
 		return err
 	}
 	f, err := w.root.Open(dir)
@@ -171,7 +171,7 @@ func (d *Dir) Stage(ctx context.Context, dir, name string, content io.Reader, ch
 		w.removeAll(part)
 		return Staged{}, err
 	}
-	for range 5 { // the stage may be discarded at any moment
+	for range 5 { // Discard may remove the stage at any time
 		if err = w.mkdirs(stage); err == nil {
 			err = w.rename(part, s.Path)
 		}
@@ -240,7 +240,7 @@ func (d *Dir) Commit(ctx context.Context, dir string, files []Staged) error {
 	namespace, _ := splitDir(dir)
 	commit := path.Join(namespace, stageName, commitPrefix+rand.Text())
 	if _, err := w.root.Lstat(dir); err == nil {
-		return fmt.Errorf("%s: %w", dir, fs.ErrExist) // an empty directory, too: somebody is about to fill it
+		return fmt.Errorf("%s: %w", dir, fs.ErrExist) // even if it is empty: a copy may be about to fill it
 	}
 	err := w.mkdirs(commit)
 	for _, f := range files {
@@ -267,8 +267,8 @@ func (d *Dir) Commit(ctx context.Context, dir string, files []Staged) error {
 	return err
 }
 
-// link gives a file another name, or copies it where that is not possible. It
-// never moves it: after a crash, the file must still be staged.
+// link gives a file another name, or copies it if the file system has no links.
+// It does not move the file: after a crash, the file must still be staged.
 func (w dirWriter) link(from, to string) error {
 	if err := w.step("link", to); err != nil {
 		return err
@@ -305,7 +305,7 @@ func (d *Dir) Discard(ctx context.Context, dir string, before time.Time) error {
 			return err
 		}
 		at := root + "/" + typ.Name()
-		if strings.HasPrefix(typ.Name(), ".") { // what a crash has left
+		if strings.HasPrefix(typ.Name(), ".") { // left behind by a crash
 			err = w.discard(namespace, at, before)
 			continue
 		}
@@ -321,8 +321,8 @@ func (d *Dir) Discard(ctx context.Context, dir string, before time.Time) error {
 }
 
 // discard removes a directory if everything in it was modified before the time
-// before. It moves the directory away first, so that nothing can be added to it
-// unseen.
+// before. It renames the directory first, so that no file is added while it is
+// removed.
 func (w dirWriter) discard(namespace, dir string, before time.Time) error {
 	if young, err := w.hasYounger(dir, before); young || err != nil {
 		return err
@@ -338,7 +338,7 @@ func (w dirWriter) discard(namespace, dir string, before time.Time) error {
 		if err := w.rename(trash, dir); err == nil {
 			return nil
 		}
-		// Another stage has been begun in its place: move the files there.
+		// A new stage is in its place by now: move the files there.
 		entries, err := fs.ReadDir(w.root.FS(), trash)
 		for _, entry := range entries {
 			err = errors.Join(err, w.rename(trash+"/"+entry.Name(), dir+"/"+entry.Name()))
@@ -350,8 +350,8 @@ func (w dirWriter) discard(namespace, dir string, before time.Time) error {
 	return w.removeAll(trash)
 }
 
-// hasYounger reports whether something in a directory is younger than a time, or
-// the directory is gone.
+// hasYounger reports whether something in a directory was modified at the time
+// before or later, or the directory is gone.
 func (w dirWriter) hasYounger(dir string, before time.Time) (bool, error) {
 	young, any := false, false
 	err := fs.WalkDir(w.root.FS(), dir, func(name string, entry fs.DirEntry, err error) error {

@@ -21,14 +21,14 @@ type content struct {
 	stored   map[string]*storedRelease // those whose files are in the tree
 	problems []Problem
 	err      error     // why there is nothing to serve
-	lost     error     // why an unknown version may exist all the same; nil: it does not
-	until    time.Time // when this is no longer true although no file changes; zero: never
+	lost     error     // why other versions may exist; nil: they do not
+	until    time.Time // when a key or signature expires and this must be built again; zero: never
 	size     int64
 }
 
-// build returns what is served of a provider of which s was read. What has not
-// changed is taken from prev, which may be empty: the same pointer tells the
-// registry that nothing has changed.
+// build returns the content of a provider whose state is s. It reuses unchanged
+// values of prev, which may be empty: the same pointer tells the registry that
+// nothing has changed.
 func (s *state) build(p Provider, prev *content) *content {
 	c := &content{fsys: s.fsys, listing: new(Listing), releases: make(map[string]*Release), stored: make(map[string]*storedRelease), size: 1000}
 	if s.unread != nil {
@@ -38,7 +38,7 @@ func (s *state) build(p Provider, prev *content) *content {
 	c.problems = append(c.problems, s.stray...)
 	c.addReleases(s)
 	for _, at := range slices.Sorted(maps.Keys(s.keys.files)) {
-		if strings.HasPrefix(at, p.String()+"/") { // the namespace's are reported there
+		if strings.HasPrefix(at, p.String()+"/") { // treeNames reports those of the namespace
 			c.problems = append(c.problems, s.keys.files[at].problems...)
 		}
 	}
@@ -71,7 +71,7 @@ func (c *content) addReleases(s *state) {
 	var releases []*storedRelease
 	for _, dir := range chosen {
 		r := dir.stored.with(s.keys)
-		if r != dir.stored { // keep one of them
+		if r != dir.stored { // do not keep both in memory
 			keyed := *dir
 			keyed.stored = r
 			s.dirs[path.Base(dir.path)] = &keyed
@@ -80,7 +80,7 @@ func (c *content) addReleases(s *state) {
 		c.stored[r.version] = r
 		c.size += r.size()
 		if signer, _ := s.keys.Signer(r.signatures); signer == nil && s.keys.lost != nil {
-			c.lost = s.keys.lost // its key may be in a file that cannot be read
+			c.lost = s.keys.lost // its key may be in the file that cannot be read
 		} else {
 			c.releases[r.version] = r.release
 		}
@@ -95,7 +95,7 @@ func (c *content) addReleases(s *state) {
 }
 
 // chooseDirs returns the release directories to serve, one for each version, in
-// the order of their paths. It notes the problems of all.
+// the order of their paths. It adds the problems of all directories to c.
 func (c *content) chooseDirs(s *state) []*releaseDir {
 	chosen := make(map[string]*releaseDir)
 	for _, name := range slices.Sorted(maps.Keys(s.dirs)) {
@@ -127,8 +127,8 @@ func (c *content) chooseDirs(s *state) []*releaseDir {
 }
 
 // precedes reports whether d is served rather than other, which holds the same
-// version. A release that was moved is served from where it is now. Else the
-// directory that is named after the version wins, so that it can be found
+// version. A release that was moved is served from where it is now. Otherwise
+// the directory that is named after the version wins, so that it can be found
 // without reading the others.
 func (d *releaseDir) precedes(other *releaseDir) bool {
 	if d.current != other.current {
@@ -171,8 +171,8 @@ func (l *Listing) equal(o *Listing) bool {
 	})
 }
 
-// hasDirFor reports whether a directory of that name may hold a version, if it
-// is named after it.
+// hasDirFor reports whether a directory is named after a version, such as
+// "v1.2.3" or "1.2.3".
 func hasDirFor(name, version string) bool {
 	parsed, ok := names.ParseVersion(name)
 	return ok && parsed == version

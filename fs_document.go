@@ -18,12 +18,12 @@ const maxDocument = 64 << 20 // bytes in a metadata document
 // A document is the metadata document of a provider as it was last read. It is
 // immutable.
 type document struct {
-	snapshot string // that version is of
+	snapshot string // that version belongs to
 	version  tree.Version
 	sum      uint64
 	parsed   *parsedDocument // what it said when it was last good; nil: never
-	index    *documentIndex  // by which one version was read; nil: the whole was
-	problem  *Problem        // why it is not served as it is now; nil: it is
+	index    *documentIndex  // that one version was read by; nil: the whole document was read
+	problem  *Problem        // why its present text is not served; nil: it is served
 	lost     error           // why it may have versions that were never read; nil: it does not
 }
 
@@ -33,7 +33,7 @@ type parsedDocument struct {
 	releases map[string]*Release
 	problems []Problem
 	size     int64
-	keysSize int64 // what of size are the keys
+	keysSize int64 // the part of size that the keys take
 }
 
 // A documentIndex is what stays in memory of a document that was evicted, so
@@ -43,25 +43,26 @@ type documentIndex struct {
 	version  tree.Version
 	*metadata.Index
 
-	// checked is when the document was last found unchanged, and all there is of
-	// the provider, in nanoseconds of Unix time. The versions that were read by
-	// the index are fresh for as long as the whole would be. claimed is when one
-	// of them last began to check that.
+	// checked is when the document was last found unchanged, and the provider
+	// without a directory, in nanoseconds of Unix time. Versions that were read
+	// by the index are then fresh for as long as a whole provider would be.
+	// claimed is when a request last began to check again.
 	checked, claimed atomic.Int64
 }
 
-// fresh reports whether the index still says all there is of the provider, or
-// somebody else has just begun to find that out.
-func (x *documentIndex) fresh(now time.Time) bool {
+// fresh reports whether a version that was read by the index can be served
+// without another check: the last check is recent, or another request has just
+// begun one.
+func (x *documentIndex) fresh(now time.Time, every time.Duration) bool {
 	if x == nil {
 		return false
 	}
 	age := time.Duration(now.UnixNano() - x.checked.Load())
-	if age < checkEvery || age >= staleAfter {
-		return age < checkEvery
+	if age < every || age >= every+staleAfter {
+		return age < every
 	}
 	claimed := x.claimed.Load()
-	return time.Duration(now.UnixNano()-claimed) < checkEvery || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
+	return time.Duration(now.UnixNano()-claimed) < every || !x.claimed.CompareAndSwap(claimed, now.UnixNano())
 }
 
 // readDocument reads the metadata document of a provider. What cannot be read
@@ -144,16 +145,16 @@ func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.
 		return nil, nil
 	}
 	defer f.Close()
-	part, _ := b.parts.Get().(*[]byte)
-	if part == nil {
-		part = new([]byte)
+	buf, _ := b.buffers.Get().(*metadata.Buffer)
+	if buf == nil {
+		buf = new(metadata.Buffer)
 	}
-	defer b.parts.Put(part)
-	*part = slices.Grow((*part)[:0], length)[:length]
-	if n, _ := f.ReadAt(*part, offset); n < length || !index.version.Proves(info) {
+	defer b.buffers.Put(buf)
+	buf.Part = slices.Grow(buf.Part[:0], length)[:length]
+	if n, _ := f.ReadAt(buf.Part, offset); n < length || !index.version.Proves(info) {
 		return nil, nil
 	}
-	v, ok := index.Decode(s.version, *part)
+	v, ok := index.Decode(s.version, buf)
 	if !ok {
 		return nil, nil
 	}
@@ -162,8 +163,8 @@ func (b *FSBackend) readVersion(s scope, ns *namespaceDir, path string, info fs.
 	return index, parsed
 }
 
-// parseDocument returns what a document says, or of one version only if that is
-// not empty.
+// parseDocument returns what a document says. If only is not empty, it returns
+// that version alone.
 func parseDocument(path string, decoded *metadata.Document, only string) *parsedDocument {
 	d := &parsedDocument{releases: make(map[string]*Release), size: 500}
 	d.listing.Warnings = decoded.Warnings

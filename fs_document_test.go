@@ -53,7 +53,7 @@ func testReplaced(t *testing.T) {
 func TestOneOfMany(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const n, edited = 4000, 1234
+		const n, edited = 1000, 123
 		document := func(i int) string { return fmt.Sprintf("acme/p%d.json", i) }
 		tr, before := make(tree), documentOf("1.0.0")
 		for i := range n {

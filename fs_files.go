@@ -18,9 +18,12 @@ type memoryFile struct{ *strings.Reader }
 
 func (memoryFile) Close() error { return nil }
 
-// openZip opens the zip of a package. A zip that is gone is an outage and not an
-// absence: it is still listed.
+// openZip opens the zip of a package. A missing zip is an outage and not an
+// absence, since it is still listed.
 func (b *FSBackend) openZip(ctx context.Context, fsys fs.FS, r *storedRelease, i int) (io.ReadSeekCloser, error) {
+	if objects, ok := fsys.(URLFS); ok {
+		return b.openObject(ctx, objects, r, i)
+	}
 	path := r.path(r.release.Packages[i].Filename)
 	fail := func(err error) error {
 		if ctx.Err() != nil {
@@ -51,8 +54,8 @@ func (b *FSBackend) openZip(ctx context.Context, fsys fs.FS, r *storedRelease, i
 // errReplaced is the error for a zip that is not the one of its release.
 var errReplaced = errors.New("it was replaced by another file: its sum is not the one in SHA256SUMS")
 
-// verify checks that an open zip is the one that was read, by its size and its
-// time, or else by its sum. It hashes one zip at a time, and none twice.
+// verify checks that an open zip is the one that was read: by its size and
+// time, or else by its sum. It hashes one zip at a time, and each only once.
 func (b *FSBackend) verify(ctx context.Context, f tree.File, info fs.FileInfo, r *storedRelease, i int) error {
 	known := func() (bool, error) {
 		r.mu.Lock()
@@ -72,7 +75,7 @@ func (b *FSBackend) verify(ctx context.Context, f tree.File, info fs.FileInfo, r
 		return ctx.Err()
 	}
 	if ok, err := known(); ok {
-		return err // somebody else has just hashed it
+		return err // another request has just hashed it
 	}
 	h := sha256.New()
 	if _, err := io.Copy(h, contextReader{ctx, f}); err != nil {

@@ -19,7 +19,7 @@ import (
 // A keyFile is a file of public keys as it was last read. It is immutable.
 type keyFile struct {
 	path     string
-	snapshot string // that version is of
+	snapshot string // that version belongs to
 	version  tree.Version
 	sum      [sha256.Size]byte
 	keys     []openpgp.Key
@@ -69,7 +69,7 @@ func readKeyFile(fsys fs.FS, snapshot, path string, prev *keyFile) *keyFile {
 		case !errors.Is(err, fs.ErrNotExist) || isLink:
 			return unreadable(err)
 		case known:
-			return prev // the directory has just named it: it is being replaced
+			return prev // the directory still names it, so it is being replaced
 		}
 		return nil
 	}
@@ -100,8 +100,8 @@ func readKeyFile(fsys fs.FS, snapshot, path string, prev *keyFile) *keyFile {
 	return f
 }
 
-// A ring is the keys that a provider's releases may be signed with: its own
-// before those of its namespace.
+// A ring has the keys that a provider's releases may be signed with: the
+// provider's own, and then those of its namespace.
 type ring struct {
 	*openpgp.Keyring
 	files map[string]*keyFile // by path
@@ -135,8 +135,9 @@ func (r *ring) same(files map[string]*keyFile) bool {
 	})
 }
 
-// signingKeys returns the keys for a release with signatures, in the order in
-// which clients should try them. Releases by the same key share the result.
+// signingKeys returns the keys for a release with these signatures, in the
+// order in which clients should try them. Releases that the same key signed
+// share the result.
 func (r *ring) signingKeys(signed []openpgp.Signature) []SigningKey {
 	first, _ := r.Signer(signed)
 	id := ""
@@ -156,8 +157,9 @@ func (r *ring) signingKeys(signed []openpgp.Signature) []SigningKey {
 	return keys
 }
 
-// judge returns the problems with the keys and signatures of releases, and the
-// time at which that changes although no file does; zero: never.
+// judge returns the problems with the keys and signatures of releases.
+// Something may expire: until is when the problems change without a change of a
+// file; zero: never.
 func (r *ring) judge(releases []*storedRelease, now time.Time) (problems []Problem, until time.Time) {
 	versions := make(map[Problem][]string)
 	var order []Problem

@@ -15,8 +15,8 @@ import (
 	"github.com/rekisteri/rekisteri/internal/tree"
 )
 
-// A scope is what is read of a provider: all of it, or one version if that is
-// not empty.
+// A scope says what is read of a provider: one version, or all of it if version
+// is empty.
 type scope struct {
 	Provider
 	version string
@@ -26,48 +26,48 @@ func (s scope) clone() scope {
 	return scope{Provider{strings.Clone(s.Namespace), strings.Clone(s.Type)}, strings.Clone(s.version)}
 }
 
-// A loaded is a scope in memory, and what keeps it fresh.
+// A loaded is an entry of the cache: a scope, and the value that was read of it.
 type loaded struct {
 	scope scope
 	*refresh.Value[*state]
 
 	mu      sync.Mutex
-	recheck *time.Timer // looks again at problems that a copy in progress may fix
+	recheck *time.Timer // reads again, since a copy in progress may fix a problem
 }
 
 // A state is what was read of a scope. It is immutable.
 type state struct {
-	asOf     time.Time // when the look began
+	asOf     time.Time // when the refresh began
 	fsys     fs.FS
 	snapshot string
 	document *document
 	dirs     map[string]*releaseDir // by name
 	files    map[string]*keyFile    // of keys, the namespace's included, by path
-	keys     *ring                  // made of files that say the same
+	keys     *ring                  // made from files with the same keys
 	unread   *Problem               // why the provider's directory was not read; nil: it was
-	lost     error                  // the same, if nothing of it was ever read
+	lost     error                  // the same error, if the directory was never read
 	stray    []Problem
-	credit   float64 // of file-system calls for the rotation
-	next     string  // where the rotation goes on: the first directory whose name is not less
+	credit   float64 // file-system calls that the rotation may make
+	next     string  // the name of the directory at which the rotation continues
 	content  *content
 	gone     bool // the provider is not in the tree any more
 }
 
-// load reads what has changed of a scope since prev. again says that something
-// was read before.
+// load reads what has changed of a scope since prev. again says whether
+// something was read before.
 func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 	ctx := context.Background()
 	s := l.scope
 	next, err := b.look(ctx, l, prev)
 	if again && errors.Is(err, fs.ErrNotExist) {
-		// What others have just read of the tree does not prove that it is gone.
+		// The names of the tree are cached: they do not prove that it is gone.
 		if _, _, err = b.tree.recheck(ctx, s.Provider); err == nil {
 			next, err = b.look(ctx, l, prev)
 		}
 	}
 	switch {
 	case err == nil:
-		b.land(l, prev, next)
+		b.keep(l, prev, next)
 		return next, nil
 	case !again:
 		b.cache.Delete(s)
@@ -76,7 +76,7 @@ func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 		b.cache.Delete(s)
 		if s.version == "" {
 			b.problems.report(s.owner(), nil)
-			b.log.Warn("a provider is gone: clients get 404 for it; put it back if that was not meant", "provider", s.Provider.String())
+			b.log.Warn("a provider is gone: clients get 404 for it; put it back if this was a mistake", "provider", s.Provider.String())
 		}
 		return &state{gone: true, content: &content{err: absence(s.Provider)}}, nil
 	}
@@ -89,8 +89,9 @@ func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 // owner is the name under which the problems of a scope are logged.
 func (s scope) owner() string { return s.Provider.String() }
 
-// land keeps what a look found, and logs what is worth knowing.
-func (b *FSBackend) land(l *loaded, prev, next *state) {
+// keep stores the result of a refresh in the cache, and logs problems and removed
+// versions.
+func (b *FSBackend) keep(l *loaded, prev, next *state) {
 	s, c := l.scope, next.content
 	if s.version != "" {
 		if c.releases[s.version] == nil {
@@ -107,8 +108,8 @@ func (b *FSBackend) land(l *loaded, prev, next *state) {
 	l.scheduleRecheck(b.problems.report(s.owner(), c.problems))
 }
 
-// scheduleRecheck has the scope loaded again at a time, if that is not zero:
-// whether a copy is complete by then should not depend on the next request.
+// scheduleRecheck loads the scope again at a time, if that is not zero. An
+// incomplete copy is then reported without another request.
 func (l *loaded) scheduleRecheck(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -142,7 +143,7 @@ func (b *FSBackend) logRemoved(p Provider, before, now *Listing) {
 	}
 }
 
-// look reads what has changed of a scope.
+// look refreshes a scope: it reads what has changed since prev.
 func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, error) {
 	s := l.scope
 	ns, names, err := b.tree.find(ctx, s.Provider)
@@ -159,8 +160,8 @@ func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, e
 	if !missing {
 		return next, nil
 	}
-	// Something was gone that a directory had just named: that is a deletion, or
-	// the beginning of an outage.
+	// A directory had just named a file that was then gone. That is a deletion,
+	// or the beginning of an outage.
 	if ns, names, err = b.tree.recheck(ctx, s.Provider); err != nil {
 		return nil, err
 	}
@@ -168,8 +169,8 @@ func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, e
 	return next, nil
 }
 
-// enter waits for a slot of a namespace and for one of the whole backend. One
-// hung file system cannot take the slots of the others.
+// enter waits for a slot of a namespace and for one of the whole backend. A
+// namespace whose file system hangs cannot take all slots.
 func (b *FSBackend) enter(namespace string) (leave func(), err error) {
 	slots := b.tree.namespace(namespace).slots
 	if err := take(slots); err != nil {
@@ -200,8 +201,8 @@ func take(slots chan struct{}) error {
 	}
 }
 
-// readOnce reads what has changed of a scope. missing reports that something was
-// gone that a directory had just named.
+// readOnce reads what has changed of a scope. missing reports whether a directory
+// named something that was then gone.
 func (b *FSBackend) readOnce(s scope, ns *namespaceDir, names typeNames, prev *state) (next *state, missing bool) {
 	if prev == nil {
 		prev = &state{asOf: time.Now(), content: new(content), dirs: b.versionDirs(s)}
@@ -228,8 +229,8 @@ func (b *FSBackend) readOnce(s scope, ns *namespaceDir, names typeNames, prev *s
 }
 
 // versionDirs returns the release directories of a provider that were read for
-// one version alone. What is good of them must not be lost when the whole
-// provider is read.
+// single versions. If the whole provider is read and one of them is broken by
+// now, its old release is still served.
 func (b *FSBackend) versionDirs(s scope) map[string]*releaseDir {
 	dirs := make(map[string]*releaseDir)
 	if s.version == "" {
@@ -244,8 +245,8 @@ func (b *FSBackend) versionDirs(s scope) map[string]*releaseDir {
 	return dirs
 }
 
-// sameAs reports whether s leads to the same content as prev, as far as is easy
-// to tell.
+// sameAs reports whether s surely has the same content as prev. If it returns
+// false, the content may still be equal.
 func (s *state) sameAs(prev *state) bool {
 	sameDocument := s.document == prev.document || s.document != nil && prev.document != nil &&
 		s.document.parsed == prev.document.parsed && s.document.problem == prev.document.problem
@@ -253,8 +254,8 @@ func (s *state) sameAs(prev *state) bool {
 		s.unread == nil && prev.unread == nil && slices.Equal(s.stray, prev.stray) && (prev.content.until.IsZero() || time.Now().Before(prev.content.until))
 }
 
-// readDir reads the directory of a provider into next. What cannot be read stays
-// as it was in prev. It reports whether something was gone.
+// readDir reads the directory of a provider into next. If it cannot be read, next
+// gets what prev has. missing is as for readOnce.
 func (b *FSBackend) readDir(s scope, ns *namespaceDir, names typeNames, prev, next *state) (missing bool) {
 	at := s.Provider.String()
 	var known func(string) bool // names whose types do not matter
@@ -291,9 +292,8 @@ func (b *FSBackend) readDir(s scope, ns *namespaceDir, names typeNames, prev, ne
 }
 
 // readReleases reads the release directories among the entries of a provider's
-// directory into next: those that are new or have lately changed, and of the
-// others as many as it is the provider's turn for. It reports whether something
-// was gone.
+// directory into next: those that are new or have changed lately, and those that
+// the rotation chooses. missing is as for readOnce.
 func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntry, prev, next *state) (missing bool) {
 	entries = slices.DeleteFunc(entries, func(entry fs.DirEntry) bool {
 		name := entry.Name()
@@ -305,7 +305,7 @@ func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntr
 		}
 		return s.version != "" && !hasDirFor(name, s.version)
 	})
-	turn := b.rotation(entries, prev, next)
+	turn := b.rotation(entries, prev, next, tree.IsObjectStore(ns.fsys))
 	dirs := make([]*releaseDir, len(entries))
 	var due []int
 	for i, entry := range entries {
@@ -335,8 +335,8 @@ func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntr
 	return missing
 }
 
-// unchanged reports whether a settled release's SHA256SUMS and its signature
-// have the size and the time that they had.
+// unchanged reports whether SHA256SUMS and the signature of a settled release
+// still have the same size and time.
 func (r *storedRelease) unchanged(fsys fs.FS) bool {
 	for i, name := range []string{r.sumsName, r.sumsName + ".sig"} {
 		info, err := fs.Stat(fsys, r.path(name))
@@ -350,15 +350,18 @@ func (r *storedRelease) unchanged(fsys fs.FS) bool {
 	return true
 }
 
-// rotation returns the names of the resting directories that a look examines. A
-// look at any provider examines the same share of its directories, so that all
-// of the backend's together cost rotationCalls a second at most. What next needs
-// to go on from there is set.
-func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[string]bool {
+// rotation returns the names of the resting directories that this refresh
+// examines. The refreshes of all providers examine the same share of their
+// directories, and make at most rotationCalls calls a second together. rotation
+// sets next.credit and next.next, with which the next refresh continues.
+//
+// In an object store, settled releases are not examined. Of the others, each
+// refresh examines one, since each costs a request.
+func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state, objects bool) map[string]bool {
 	own, all := 0, b.rotationCost(next.asOf)
 	var resting []string
 	for _, entry := range entries { // in the order of their names
-		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) {
+		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) && !(objects && d.settled()) {
 			resting = append(resting, entry.Name())
 			own += d.cost()
 		}
@@ -369,6 +372,9 @@ func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[strin
 	}
 	elapsed := min(next.asOf.Sub(prev.asOf), time.Minute).Seconds()
 	next.credit = min(next.credit+elapsed*rotationCalls*float64(own)/float64(max(all, own)), float64(own))
+	if objects {
+		next.credit = min(next.credit, 1)
+	}
 	turn := make(map[string]bool)
 	start, _ := slices.BinarySearch(resting, prev.next)
 	for i := range resting {
@@ -384,7 +390,7 @@ func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state) map[strin
 }
 
 // rotationCost returns how many file-system calls it takes to examine all
-// directories in memory once. It counts at most once a second.
+// directories in memory once. It counts them again at most once a second.
 func (b *FSBackend) rotationCost(now time.Time) int {
 	b.rotated.Lock()
 	defer b.rotated.Unlock()

@@ -26,7 +26,7 @@ const (
 	stageFor   = 24 * time.Hour
 	sweepEvery = time.Hour
 
-	// What may be staged in a namespace.
+	// Limits of what may be staged in a namespace.
 	maxStagedBytes = 64 << 30
 	maxStagedFiles = 5000
 )
@@ -35,9 +35,9 @@ const (
 // through [FSOptions.Store]. It returns nil without a Store.
 //
 // The namespace must exist and hold the signing key. A release is complete when
-// these are there: its SHA256SUMS, a valid signature of that, every zip that
-// SHA256SUMS names, and the manifest if it names one. The release is then visible at once in this
-// backend, and within two seconds in others over the same tree.
+// it has SHA256SUMS, a valid signature of that, every zip that SHA256SUMS
+// names, and the manifest if SHA256SUMS names one. The release is then visible
+// at once in this backend, and within two seconds in others over the same tree.
 func (b *FSBackend) Publisher() Publisher {
 	if b.store == nil {
 		return nil
@@ -57,6 +57,7 @@ type fsPublisher struct {
 // Publish implements [Publisher].
 func (u *fsPublisher) Publish(ctx context.Context, p Provider, version, name string, content io.Reader) (*Receipt, error) {
 	up := upload{Provider: p, version: version, dir: p.String() + "/" + version}
+	up.from, _ = ctx.Value(uploaderKey{}).(uploader)
 	var err error
 	if up.keys, err = u.signingRing(ctx, p); err != nil {
 		return nil, err
@@ -79,11 +80,12 @@ func (u *fsPublisher) Publish(ctx context.Context, p Provider, version, name str
 	return receipt, storeError(err)
 }
 
-// storeError returns an error of the store as a client should see it.
+// storeError returns an error of the store. A store that is not writable
+// becomes an UploadError.
 func storeError(err error) error {
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
 		// Not a 5xx: clients would try again for half an hour.
-		return &UploadError{Detail: "the registry may not write to its directory: ask its operator to make it writable, or to turn publishing off", Err: err}
+		return &UploadError{Detail: "the registry cannot write to its directory: ask its operator to make it writable, or to turn publishing off", Err: err}
 	}
 	return err
 }
@@ -120,7 +122,7 @@ func (u *fsPublisher) signingRing(ctx context.Context, p Provider) (*ring, error
 }
 
 // alreadyPublished returns a receipt, or an error, if the version is published.
-// It reads content to its end then.
+// In that case, it reads content to its end.
 func (u *fsPublisher) alreadyPublished(ctx context.Context, up upload, name string, content io.Reader) (*Receipt, error) {
 	c, err := u.contentWith(ctx, up.Provider, up.version)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && c.releases[up.version] == nil && c.lost == nil {
@@ -152,8 +154,9 @@ func conflict(up upload, name string) error {
 	return &UploadError{Detail: fmt.Sprintf("%v %s is published already, and this %s is not the one in it: a published version never changes; release a new version", up.Provider, up.version, name), Err: fs.ErrExist}
 }
 
-// same reports whether a published release has a file, or, for the signature,
-// another valid one of the same SHA256SUMS: a repeated release is signed again.
+// same reports whether a published release has a file with these bytes. It also
+// accepts another valid signature of the same SHA256SUMS, since a pipeline that
+// runs again signs again.
 func (u *fsPublisher) same(up upload, r *storedRelease, name string, sum [sha256.Size]byte, small string) bool {
 	if r == nil { // served from a document
 		return false
@@ -192,7 +195,7 @@ func (u *fsPublisher) sweep(ctx context.Context, namespace string) {
 		return
 	}
 	if err := u.store.Discard(ctx, namespace, now.Add(-stageFor)); err != nil {
-		u.log.Warn("uploads that were never completed cannot be removed; they take room in the tree", "namespace", namespace, "error", err)
+		u.log.Warn("uploads that were never completed cannot be removed; they use space in the tree", "namespace", namespace, "error", err)
 	}
 }
 
@@ -207,7 +210,7 @@ func (u *fsPublisher) checkRoom(ctx context.Context, namespace string) error {
 		bytes += s.Size
 	}
 	if bytes > maxStagedBytes || len(all) > maxStagedFiles {
-		return &UploadError{Detail: fmt.Sprintf("too much is uploaded to the namespace %s and not complete (%d files, %d MiB): complete those releases, or wait a day", namespace, len(all), bytes>>20)}
+		return &UploadError{Detail: fmt.Sprintf("there are too many incomplete uploads in the namespace %s (%d files, %d MiB): complete those releases, or wait a day", namespace, len(all), bytes>>20)}
 	}
 	return nil
 }
@@ -253,7 +256,7 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	}
 	commitErr := u.store.Commit(ctx, up.dir, files)
 	if commitErr == nil {
-		u.log.Info("a release was published", "provider", up.Provider.String(), "version", up.version)
+		u.log.Info("a release was published", up.attrs()...)
 	}
 	// A commit that returned an error may have taken effect, or another publisher
 	// may have committed: the answer depends on what is published now. If a staged
@@ -275,12 +278,12 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 // discard removes the stage of a published release.
 func (u *fsPublisher) discard(up upload) {
 	if err := u.store.Discard(context.Background(), up.dir, time.Now().Add(stageFor)); err != nil {
-		u.log.Warn("the uploaded files of a published release cannot be removed; they take room in the tree",
+		u.log.Warn("the uploaded files of a published release cannot be removed; they use space in the tree",
 			"provider", up.Provider.String(), "version", up.version, "error", err)
 	}
 }
 
-// refresh has the backend notice a new release. What is in memory, or is being
+// refresh makes the backend read a release again. What is in memory, or is being
 // loaded, may be older.
 func (u *fsPublisher) refresh(ctx context.Context, up upload) {
 	u.tree.recheck(ctx, up.Provider)
@@ -291,15 +294,15 @@ func (u *fsPublisher) refresh(ctx context.Context, up upload) {
 	}
 }
 
-// published returns the answer to a request that staged a file of a release. The
-// release is published, or something else is in its place.
+// published returns the answer for an uploaded file if the release is published
+// already, or something else is in its place.
 func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
 	u.refresh(ctx, up)
 	c, err := u.contentWith(ctx, up.Provider, up.version)
 	if err == nil && c.releases[up.version] == nil {
 		err = c.lost
 		if err == nil {
-			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a whole release: its operator must remove it", up.dir), Err: fs.ErrExist}
+			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a complete release: its operator must remove it", up.dir), Err: fs.ErrExist}
 		}
 	}
 	if err != nil {
@@ -322,9 +325,9 @@ func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*R
 	return nil, conflict(up, own.Name)
 }
 
-// watch tries again to complete a staged release when no other file has come for
-// a while, and logs what is missing if it cannot. Nobody else would notice a
-// release that seems published and is not.
+// watch waits until no file of a staged release has arrived for
+// incompleteAfter. Then it tries again to complete the release, and logs what
+// is missing. Otherwise nobody would notice that the release is not published.
 func (u *fsPublisher) watch(up upload) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -338,15 +341,13 @@ func (u *fsPublisher) watch(up upload) {
 		u.mu.Lock()
 		delete(u.pending, up.dir)
 		u.mu.Unlock()
+		log := u.log.With(up.attrs()...)
 		receipt, err := u.complete(context.Background(), up, nil)
-		if err == nil && receipt.State != StateStaged {
-			return
+		switch {
+		case err != nil:
+			log.Warn("an uploaded release cannot be published, so clients do not get it: fix the cause, and upload all files again", "error", err)
+		case receipt.State == StateStaged:
+			log.Warn("an uploaded release is incomplete, so clients do not get it: upload the missing files", "missing", strings.Join(receipt.Missing, ", "))
 		}
-		missing := ""
-		if err == nil {
-			missing = strings.Join(receipt.Missing, ", ")
-		}
-		u.log.Warn("an uploaded release is incomplete and not served: upload the missing files, or all files again",
-			"provider", up.Provider.String(), "version", up.version, "missing", missing, "error", err)
 	})
 }

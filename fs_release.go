@@ -30,7 +30,7 @@ type storedRelease struct {
 	mu       sync.Mutex
 	own      [2]tree.Stamp      // of SHA256SUMS and its signature
 	zips     []tree.Stamp       // in the order of the packages; a download that hashes a zip updates it
-	replaced map[int]tree.Stamp // of zips that a download found to be others
+	replaced map[int]tree.Stamp // by package: of a zip that is not the released one
 
 	suspect atomic.Bool // a download found another file: read the directory again
 }
@@ -90,7 +90,7 @@ func newStoredRelease(dir string, found *release.Release, read *tree.Release, ty
 	return r
 }
 
-// What values take in memory, in bytes, besides the strings in them.
+// About how many bytes of memory the values take, without the strings in them.
 const (
 	packageSize  = 160
 	platformSize = 32
@@ -112,12 +112,12 @@ type releaseDir struct {
 	path     string
 	snapshot string
 	read     *tree.Release // nil once the release is settled, or if the directory could not be read
-	since    time.Time     // since when its files have been the same, by our clock
+	since    time.Time     // since when its files are unchanged, by the clock of this machine
 	problems []Problem
-	stored   *storedRelease // as it was when it was last whole and good; nil: never
-	current  bool           // it still is
+	stored   *storedRelease // the last good release that was read here; nil: none
+	current  bool           // stored is what the directory has now
 	lost     error          // why it may hold a release that was never read; nil: it does not
-	vanished bool           // a file was gone that the directory had just named
+	vanished bool           // the directory named a file that was then gone
 }
 
 // A release that is good, and whose files are older than this or have been the
@@ -129,8 +129,8 @@ func (d *releaseDir) settled() bool { return d.current && d.read == nil }
 // suspect reports whether a download found that the release has changed.
 func (d *releaseDir) suspect() bool { return d.stored != nil && d.stored.suspect.Load() }
 
-// resting reports whether the directory need not be examined at every look: its
-// release is settled, or has been broken for a while.
+// resting reports whether the rotation alone examines the directory: its release
+// is settled, or its files have not changed for a while.
 func (d *releaseDir) resting(now time.Time) bool {
 	return d.settled() || now.Sub(d.since) >= settleAfter
 }
@@ -169,7 +169,7 @@ func (b *FSBackend) readRelease(p Provider, ns *namespaceDir, pool *tree.Pool, d
 	}
 	d.read, d.vanished = read, read.Vanished
 	if len(read.Files) == 0 && !read.Vanished {
-		d.stored = nil // it was emptied: its release is deleted, or moved
+		d.stored = nil // it is empty: its release was deleted or moved
 	}
 	if before != nil && before.Same(read) {
 		d.since = prev.since
@@ -179,8 +179,8 @@ func (b *FSBackend) readRelease(p Provider, ns *namespaceDir, pool *tree.Pool, d
 		d.current = true
 		next := newStoredRelease(dir, found, read, p.Type)
 		if d.stored != nil && prev.snapshot == ns.id && d.stored.equal(next) {
-			// The zips keep their stamps: whether they are still the same is for
-			// a download to find out.
+			// The zips keep their stamps: a download finds out whether they have
+			// changed.
 			d.stored.mu.Lock()
 			d.stored.own = next.own
 			d.stored.mu.Unlock()
@@ -199,7 +199,7 @@ func (b *FSBackend) readRelease(p Provider, ns *namespaceDir, pool *tree.Pool, d
 			d.lost = fmt.Errorf("%s/%s: %w", dir, f.File, outage{f.Err})
 		}
 	}
-	if d.current && d.isOld(now) {
+	if d.current && (d.isOld(now) || tree.IsObjectStore(ns.fsys) && read.Proven()) {
 		d.read = nil
 	}
 	return d
@@ -218,8 +218,8 @@ func (d *releaseDir) isOld(now time.Time) bool {
 	return true
 }
 
-// unread completes d for a directory that could not be read. It returns nil if
-// there is none.
+// unread returns d, completed for a directory that could not be read because of
+// err, or nil if there is no directory.
 func (d *releaseDir) unread(fsys fs.FS, err error) *releaseDir {
 	_, isLink := errors.AsType[*tree.LinkError](err)
 	served := ""

@@ -28,7 +28,7 @@ func provider(i int) rekisteri.Provider {
 func TestLooksAreBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const providers, seconds = 60, 20
+		const providers, seconds = 60, 8
 		v := newVirtualFS(t, providers, 50, 14, 0)
 		b := rekisteri.NewFSBackend(v, &rekisteri.FSOptions{Logger: quiet(t), CacheBytes: 1 << 30})
 		ask := func() {
@@ -171,7 +171,7 @@ func TestReleaseWithoutTimesSettles(t *testing.T) {
 func TestOneVersionIsReadAlone(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		v := newVirtualFS(t, 3, 1000, 14, time.Millisecond)
+		v := newVirtualFS(t, 3, 300, 14, time.Millisecond)
 		b := newBackend(t, v)
 		b.Providers(t.Context())(func(rekisteri.Provider, error) bool { return true }) // which reads the names
 		v.calls.Store(0)
@@ -305,7 +305,7 @@ func TestHungNamespaceIsAlone(t *testing.T) {
 func TestColdBurst(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		v := newVirtualFS(t, 2000, 1, 14, time.Millisecond)
+		v := newVirtualFS(t, 2000, 1, 4, time.Millisecond)
 		b := rekisteri.NewFSBackend(v, &rekisteri.FSOptions{Logger: quiet(t)})
 		var group sync.WaitGroup
 		for i := range v.providers {

@@ -14,48 +14,51 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 	"github.com/rekisteri/rekisteri/internal/tree"
 )
 
-// treeNames is the upper two levels of a tree: the namespaces, and the providers
+// treeNames has the upper two levels of a tree: the namespaces, and the providers
 // and keys in each. All loads share it, so that a request for a name that does
 // not exist does not touch the file system.
 type treeNames struct {
 	fsys     fs.FS
 	log      *slog.Logger
 	problems *problemLog
+	every    time.Duration   // between two refreshes of a provider
 	policy   *refresh.Policy // of the directories
 	root     *refresh.Value[*rootDir]
 
 	mu         sync.Mutex
 	namespaces map[string]*namespace
 
-	inhabited atomic.Bool  // the tree had a provider: an empty one is an outage
+	inhabited atomic.Bool  // the tree had a provider, so an empty tree is an outage
 	present   atomic.Int64 // when a provider was last seen, in nanoseconds of Unix time
-	outage    atomic.Int64 // when the outage was last logged, in the same; 0: there is none
+	outage    atomic.Int64 // when the outage was last logged, in nanoseconds of Unix time; 0: there is none
 	health    atomic.Pointer[treeHealth]
 }
 
-// treeHealth is what the last look at the tree found.
+// treeHealth is what the last read of the tree found.
 type treeHealth struct {
 	looked time.Time
 	err    error
+	good   time.Time // when the tree could last be read
 }
 
-// A namespace is a directory of the root, and the loads that run in it.
+// A namespace is a directory of the root, and the slots of its loads.
 type namespace struct {
 	dir   *refresh.Value[*namespaceDir]
-	slots chan struct{} // has a token for each load in the namespace
+	slots chan struct{} // has an element for each running load in the namespace
 }
 
 // A rootDir is what was read of the root. It is immutable.
 type rootDir struct {
 	fsys       fs.FS
 	id         string          // of the snapshot
-	namespaces map[string]bool // whether the name is a directory, and not a link
+	namespaces map[string]bool // false: the name is a link, which may lead to a directory
 	problems   []Problem
-	err        error // why the root cannot be read; the rest is what was read before
+	err        error // why the root cannot be read; the other fields are what was read before
 }
 
 // A namespaceDir is what was read of a namespace's directory. It is immutable.
@@ -65,7 +68,7 @@ type namespaceDir struct {
 	types map[string]typeNames
 	keys  map[string]*keyFile // by path
 	gone  bool                // there is no such directory
-	err   error               // why it cannot be read; the rest is what was read before
+	err   error               // why it cannot be read; the other fields are what was read before
 
 	problems []Problem
 }
@@ -77,17 +80,18 @@ type typeNames struct {
 	link     bool
 }
 
-func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog) *treeNames {
-	t := &treeNames{fsys: fsys, log: log, problems: problems, namespaces: make(map[string]*namespace)}
-	// Without Fresh, a caller waits for a directory that is due: what a look
-	// finds must not be older than the look.
-	t.policy = &refresh.Policy{Every: checkEvery / 2, Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
+func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog, every time.Duration) *treeNames {
+	t := &treeNames{fsys: fsys, log: log, problems: problems, every: every, namespaces: make(map[string]*namespace)}
+	// Without Fresh, a caller waits for a directory that is due, so a refresh
+	// does not use older names. All providers share these directories, so they
+	// are read about once between two refreshes of a provider.
+	t.policy = &refresh.Policy{Every: max(every/2, every-checkEvery/2), Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
 	t.root = refresh.New(t.policy, t.readRoot)
 	return t
 }
 
-// A treeError says that the tree cannot be read. It matches nothing: a tree that
-// is not there says nothing about its providers.
+// A treeError says that the tree cannot be read. It does not match
+// fs.ErrNotExist: if the tree is missing, its providers may still exist.
 type treeError struct {
 	text  string
 	cause error // of the file system; nil: the tree is empty
@@ -246,22 +250,29 @@ func (d *namespaceDir) knows(name string) bool {
 	return isDocument && names.document || !isDocument && names.dir && !names.link
 }
 
-// find returns the namespace of a provider and what that has of it. An error
-// that matches [fs.ErrNotExist] says that the provider is not in the tree.
+// find returns the namespace of a provider, and what the namespace has of that
+// provider. An error that matches [fs.ErrNotExist] says that the provider is
+// not in the tree.
 func (t *treeNames) find(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
 	ns, names, err := t.lookUp(ctx, p)
 	if outage, ok := errors.AsType[*treeError](err); ok {
-		t.health.Store(&treeHealth{time.Now(), outage})
+		var good time.Time
+		if h := t.health.Load(); h != nil {
+			good = h.good
+		}
+		t.health.Store(&treeHealth{time.Now(), outage, good})
 		t.logOutage(outage)
 	} else if h := t.health.Load(); (err == nil || errors.Is(err, fs.ErrNotExist)) && (h == nil || h.err != nil || time.Since(h.looked) >= time.Second) {
-		t.health.Store(&treeHealth{time.Now(), nil})
+		now := time.Now()
+		t.health.Store(&treeHealth{now, nil, now})
 		t.logRecovery()
 	}
 	return ns, names, err
 }
 
 func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
-	// Read first: another request may be the first to see a provider meanwhile.
+	// This is read before the root: another request may see the first provider
+	// meanwhile.
 	inhabited := t.inhabited.Load()
 	root, err := t.root.Get(ctx)
 	if err != nil {
@@ -293,9 +304,9 @@ func (t *treeNames) lookUp(ctx context.Context, p Provider) (*namespaceDir, type
 	return dir, names, nil
 }
 
-// absent returns why a provider is not found: because it does not exist in a
-// tree that is there, or because the tree is not, or does not answer. inhabited
-// says that the tree had a provider before root was read.
+// absent returns why a provider is not found: it does not exist, or the tree is
+// missing, or the file system does not answer. inhabited says that the tree had a
+// provider before root was read.
 func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhabited bool) error {
 	now := time.Now()
 	if ctx.Err() != nil {
@@ -304,34 +315,36 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if t.root.Overdue() || t.namespace(p.Namespace).dir.Overdue() {
 		return errHangs
 	}
-	if now.Sub(time.Unix(0, t.present.Load())) < checkEvery/2 {
+	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {
 		return absence(p)
 	}
-	empty := true
+	hasKey, unknown := false, false
 	for name := range root.namespaces {
 		dir, err := t.namespace(name).dir.Get(ctx)
 		switch {
 		case err != nil:
-			empty = false // what is in it is not known
+			unknown = true
 		case len(dir.types) > 0:
 			t.inhabited.Store(true)
 			t.present.Store(now.UnixNano())
 			return absence(p)
 		case len(dir.keys) > 0:
-			empty = false
+			hasKey = true
 		}
 	}
 	switch {
+	case hasKey: // the tree is there, and waits for an upload
+		return absence(p)
 	case inhabited:
 		return &treeError{"the tree has no providers any more: if it is a volume, check that it is mounted", nil}
-	case empty:
+	case !unknown:
 		return &treeError{"the tree is empty: if it is a volume, check that it is mounted; for a new registry, add a namespace with its signing key (<namespace>/<name>.asc)", nil}
 	}
 	return absence(p)
 }
 
-// recheck reads the root and a namespace anew, and returns what [treeNames.find]
-// does. What others have just read does not prove that a provider is gone.
+// recheck is like find, but reads the root and the namespaces again first. Cached
+// names do not prove that a provider is gone.
 func (t *treeNames) recheck(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
 	t.present.Store(0)
 	root, err := t.root.Reload(ctx)
@@ -341,6 +354,25 @@ func (t *treeNames) recheck(ctx context.Context, p Provider) (*namespaceDir, typ
 		}
 	}
 	return t.find(ctx, p)
+}
+
+// eachKnown calls f with the problems and the keys of the root and of each
+// namespace, as far as they are in memory.
+func (t *treeNames) eachKnown(f func([]Problem, *openpgp.Keyring)) {
+	root, ok := t.root.Peek()
+	if !ok {
+		return
+	}
+	f(root.problems, openpgp.NewKeyring(nil))
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for name := range root.namespaces {
+		if ns := t.namespaces[name]; ns != nil {
+			if dir, ok := ns.dir.Peek(); ok {
+				f(dir.problems, newRing(dir.keys).Keyring)
+			}
+		}
+	}
 }
 
 // logOutage logs once, and then every hour, that the tree cannot be read.

@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 // TestOutage asks a tree that was away from the start.
@@ -252,10 +253,10 @@ func TestOnce(t *testing.T) {
 		}
 	}
 	// A namespace's problems are logged before its providers are served.
-	if n := strings.Count(log.String(), "acme/bad.asc"); n != 1 {
+	if n := strings.Count(log.String(), "path=acme/bad.asc"); n != 1 {
 		t.Errorf("the log has it %d times", n)
 	}
-	if n := strings.Count(checkText(t, b, nil), "acme/bad.asc"); n != 1 {
+	if n := strings.Count(checkText(t, b, nil), "acme/bad.asc: "); n != 1 {
 		t.Errorf("Check has it %d times", n)
 	}
 }
@@ -325,7 +326,7 @@ func TestHealth(t *testing.T) {
 			synctest.Wait()
 			return b.Health()
 		}
-		if h := look(); !h.Looked.Equal(time.Now()) || h.Err != nil || h.Problems != 1 {
+		if h := look(); !h.Looked.Equal(time.Now()) || h.LastGood != h.Looked || h.Err != nil || h.Problems != 1 || h.CachedBytes < 1000 {
 			t.Errorf("after a look: %+v", h)
 		}
 		b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "nothing"})
@@ -337,13 +338,47 @@ func TestHealth(t *testing.T) {
 			t.Errorf("a namespace that cannot be read: %+v", h)
 		}
 		l.fail["."] = errors.New("stale handle")
-		if h := look(); h.Err == nil || h.Problems != 2 {
+		if h := look(); h.Err == nil || h.Problems != 3 || h.Looked.Sub(h.LastGood) != 1100*time.Millisecond {
 			t.Errorf("a root that cannot be read: %+v", h)
 		}
 		clear(l.fail)
 		l.edit(func(files fstest.MapFS) { delete(files, "acme/hello/bad.asc") })
 		if h := look(); h.Err != nil || h.Problems != 0 {
 			t.Errorf("when all is mended: %+v", h)
+		}
+	})
+}
+
+// TestHealthKeyExpires has keys that expire, in a namespace and of a provider.
+func TestHealthKeyExpires(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		now := time.Now() // in the year 2000
+		key := func(user string, days int) string {
+			k := pgptest.NewKey(user)
+			k.Created, k.Expires = now.AddDate(-1, 0, 0), now.AddDate(0, 0, days)
+			return k.Armor()
+		}
+		tr := newTree(t, "1.0.0")
+		tr["acme/past.asc"] = key("past", -1)
+		tr["acme/later.asc"] = key("later", 30)
+		tr["acme/hello/soon.asc"] = key("soon", 20)
+		tr["other/sooner.asc"] = key("sooner", 10)
+		b := newBackend(t, newLiveFS(tr))
+		for _, err := range b.Providers(t.Context()) {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, want := b.Health().KeyExpires, now.AddDate(0, 0, 10); !got.Equal(want) {
+			t.Errorf("the keys of the namespaces: %v, want %v", got, want)
+		}
+		time.Sleep(15 * 24 * time.Hour)
+		if got, want := b.Health().KeyExpires, now.AddDate(0, 0, 30); !got.Equal(want) {
+			t.Errorf("when one has expired: %v, want %v", got, want)
+		}
+		versionsOf(t, b)
+		if got, want := b.Health().KeyExpires, now.AddDate(0, 0, 20); !got.Equal(want) {
+			t.Errorf("with those of a provider: %v, want %v", got, want)
 		}
 	})
 }

@@ -15,12 +15,25 @@ import (
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
-// An upload is a release that files are uploaded of.
+// An upload is a release whose files are being uploaded.
 type upload struct {
 	Provider
 	version string
 	dir     string
 	keys    *ring
+	from    uploader
+}
+
+// attrs returns what the log says about an upload.
+func (up *upload) attrs() []any {
+	attrs := []any{"provider", up.Provider.String(), "version", up.version}
+	if up.from.remote != "" {
+		attrs = append(attrs, "remote", up.from.remote)
+	}
+	if up.from.label != "" {
+		attrs = append(attrs, "by", up.from.label)
+	}
+	return attrs
 }
 
 // checkFile returns nil if a file can belong to a release, as far as the file
@@ -99,7 +112,7 @@ func (up *upload) checkSignature(signature []byte) error {
 		case openpgp.RevokedKey:
 			return &UploadError{Detail: "the signing key " + f.KeyID + " is revoked, and clients refuse what it signs: sign with another key"}
 		case openpgp.ExpiredKey, openpgp.ExpiredSubkey:
-			return &UploadError{Detail: "the signing key " + f.KeyID + " expired on " + f.When.Format(time.DateOnly) + ": extend it (gpg --quick-set-expire), and have the registry's operator replace it in the tree"}
+			return &UploadError{Detail: "the signing key " + f.KeyID + " expired on " + f.When.Format(time.DateOnly) + ": extend it (gpg --quick-set-expire), and ask the registry's operator to replace it in the tree"}
 		case openpgp.ExpiredSignature:
 			return &UploadError{Detail: "the signature expired on " + f.When.Format(time.DateOnly) + ": sign without an expiry"}
 		}
@@ -107,9 +120,9 @@ func (up *upload) checkSignature(signature []byte) error {
 	return nil
 }
 
-// judge returns the files of a complete release among what is staged, or what
-// the release that is being uploaded still lacks. An error says that the files
-// of that release contradict each other.
+// judge returns the files of a complete release, if all of them are staged.
+// Otherwise it returns the names of the files that the current upload lacks. An
+// error says that the files of that upload contradict each other.
 func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []string, err error) {
 	sumsName, signatureName := release.SumsName(up.Type, up.version), release.SignatureName(up.Type, up.version)
 	staged := make(map[string]Staged)  // by name and digest
@@ -117,8 +130,8 @@ func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []st
 	for _, s := range all {
 		staged[s.Name+" "+hex.EncodeToString(s.SHA256[:])] = s
 		if before, ok := current[s.Name]; ok && before.SHA256 != s.SHA256 {
-			// Another run of the release tool, of a build with other files: what
-			// came before does not belong to it.
+			// The release tool was run again, with another build: the earlier
+			// files do not belong to it.
 			clear(current)
 		}
 		current[s.Name] = s
@@ -149,8 +162,8 @@ func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []st
 	return nil, missing, up.contradiction(store, current)
 }
 
-// choose returns the files of the release that a staged SHA256SUMS describes, as
-// Commit takes them, and the names of those that are not staged.
+// choose returns the files of the release that a staged SHA256SUMS describes,
+// in the order for Commit, and the names of those that are not staged.
 func (up *upload) choose(store Store, s Staged, all []Staged, staged map[string]Staged) (files []Staged, lacks []string, err error) {
 	text, err := fs.ReadFile(store, s.Path)
 	if err != nil {
@@ -187,9 +200,9 @@ func (up *upload) choose(store Store, s Staged, all []Staged, staged map[string]
 	return nil, append(lacks, release.SignatureName(up.Type, up.version)), nil
 }
 
-// contradiction returns an error if the files of one upload cannot be completed
-// any more: every file is there, and one has another sum, or the signature does
-// not verify.
+// contradiction returns an error if the files of one upload can never become a
+// release: the signature does not verify, or every file is there and one has
+// another sum.
 func (up *upload) contradiction(store Store, current map[string]Staged) error {
 	text, err := fs.ReadFile(store, current[release.SumsName(up.Type, up.version)].Path)
 	if err != nil {

@@ -105,8 +105,8 @@ func routeOf(u *url.URL, path []string) (route, pattern string) {
 	return RouteOther, ""
 }
 
-// serve answers a request and passes the event to Options.Observe. It keeps the
-// event on the stack.
+// serve answers a request and passes the event to Options.Observe. The event
+// stays on the stack: a warm request allocates nothing for it.
 func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, pattern string, path []string, discovery *page.Page) {
 	e := Event{Route: route}
 	if r.observe != nil {
@@ -114,7 +114,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 		defer func() {
 			v := recover()
 			if v != nil {
-				e.Err = fmt.Errorf("panic: %v", v)
+				e.Err, e.Reason = fmt.Errorf("panic: %v", v), ReasonError
 				e.Status = cmp.Or(e.Status, http.StatusInternalServerError)
 			}
 			e.Duration = time.Since(started)
@@ -129,12 +129,16 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 	}
 }
 
-// answer answers a request. If it returns an error, the caller answers.
+// answer answers a request. If it returns an error, the caller passes that to
+// fail, which answers.
 func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page.Page, e *Event) error {
-	req.Pattern = "" // of an outer http.ServeMux
+	req.Pattern = "" // an outer http.ServeMux may have set it
 	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
 		e.Route, req.Pattern = RouteUpload, uploadPattern
 		return r.upload(w, req, path, e)
+	}
+	if e.Route == RouteFile && req.Method == http.MethodPut {
+		return &refusal{status: http.StatusMethodNotAllowed, reason: "publishing is off"}
 	}
 	if req.Method != http.MethodGet && req.Method != http.MethodHead {
 		return &refusal{status: http.StatusMethodNotAllowed, reason: "the method is neither GET nor HEAD"}
@@ -228,10 +232,10 @@ func redirect(req *http.Request, path []string, p Provider) error {
 	if req.URL.RawQuery != "" {
 		location += "?" + req.URL.RawQuery
 	}
-	return &refusal{http.StatusPermanentRedirect, "the provider's name is not in lower case", location}
+	return &refusal{status: http.StatusPermanentRedirect, reason: "the provider's name is not in lower case", location: location}
 }
 
-// release returns a release of the backend.
+// release calls the backend's Release.
 func (r *Registry) release(ctx context.Context, p Provider, version string) (*Release, error) {
 	rel, err := r.backend.Release(ctx, p, version)
 	if err == nil && rel == nil {
@@ -268,15 +272,18 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 			return err
 		}
 		f, err := r.opener.Open(req.Context(), p, version, name)
-		if err != nil {
-			return err
-		}
-		if f == nil {
+		elsewhere, _ := errors.AsType[*Redirect](err)
+		switch {
+		case f != nil:
+			defer f.Close()
+		case err == nil:
 			return errors.New("the backend returned neither a file nor an error")
 		}
-		defer f.Close()
-		// If the release was replaced meanwhile, the file may be a new one, and
-		// the ETag that of the old one.
+		if err != nil && elsewhere == nil {
+			return err
+		}
+		// If the release was replaced meanwhile, the file may be new, and its
+		// ETag would be that of the old file.
 		before := rel
 		if rel, err = r.release(req.Context(), p, version); err != nil {
 			return err
@@ -286,7 +293,12 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 				continue
 			}
 		}
-		if err := r.serveFile(w, req, f, expected, e); err != nil {
+		if elsewhere != nil {
+			err = r.serveRedirect(w, req, elsewhere, expected, e)
+		} else {
+			err = r.serveFile(w, req, f, expected, e)
+		}
+		if err != nil {
 			return fmt.Errorf("%s of %v %s: %w", name, p, version, err)
 		}
 		return nil
@@ -294,18 +306,20 @@ func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string,
 	return fmt.Errorf("the release %v %s was replaced twice while %s was opened", p, version, name)
 }
 
-// A refusal is an error of the registry itself.
+// A refusal is an error for which the registry itself chooses the status.
 type refusal struct {
 	status   int
 	reason   string
 	location string // of a redirect
+	expired  bool   // it is about a link that has expired
 }
 
 func (e *refusal) Error() string { return e.reason }
 
 func notFound(reason string) error { return &refusal{status: http.StatusNotFound, reason: reason} }
 
-// A denial is an error of Options.Authorize or PublishOptions.Authorize.
+// A denial is an error of Options.Authorize or PublishOptions.Authorize, or says
+// that an upload comes from another site.
 type denial struct {
 	provider Provider
 	error
@@ -347,13 +361,13 @@ func errorStatus(err error) int {
 // clients, except for the detail of an [UploadError].
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
 	code, started := errorStatus(err), e.Status != 0
-	e.Status, e.Err = cmp.Or(e.Status, code), err
+	e.Status, e.Err, e.Reason = cmp.Or(e.Status, code), err, reasonOf(req, err, code)
 	level := slog.LevelDebug
 	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else the client has gone
 		level = slog.LevelError
 	}
 	if r.log.Enabled(req.Context(), level) {
-		path, _, _ := strings.Cut(req.URL.Path, "?") // an encoded "?" may have a link's signature after it
+		path, _, _ := strings.Cut(req.URL.Path, "?") // the signature of a link may follow an encoded "?"
 		r.log.Log(req.Context(), level, "request failed",
 			"method", req.Method, "path", path, "status", e.Status, "error", err)
 	}
@@ -363,6 +377,9 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	h := w.Header()
 	delete(h, "Content-Encoding") // of the page that was not sent
 	delete(h, "Etag")
+	if code != http.StatusRequestedRangeNotSatisfiable {
+		delete(h, "Content-Range")
+	}
 	switch code {
 	case http.StatusMethodNotAllowed:
 		h.Set("Allow", "GET, HEAD")

@@ -85,39 +85,41 @@ func TestObserve(t *testing.T) {
 		status   int
 		bytes    int64 // -1: those of the answer
 		err      string
+		reason   string
 		pattern  string
 		panics   bool
 	}{
 		{name: "discovery", target: "/.well-known/terraform.json", route: rekisteri.RouteDiscovery, status: 200, bytes: -1, pattern: discoveryPattern},
 		{name: "discovery at the root", mount: discovery, target: "/.well-known/terraform.json", route: rekisteri.RouteDiscovery, status: 200, bytes: -1, pattern: discoveryPattern},
-		{name: "another path of it", mount: discovery, target: "/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route"},
+		{name: "another path of it", mount: discovery, target: "/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route", reason: rekisteri.ReasonNotFound},
 		{name: "versions", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 200, bytes: -1, pattern: versionsPattern},
 		{name: "HEAD", method: "HEAD", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 200, pattern: versionsPattern},
 		{name: "below a prefix", mount: below, target: "/tf/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 200, bytes: -1},
 		{name: "no such provider", target: "/v1/providers/acme/no/versions", route: rekisteri.RouteVersions, provider: rekisteri.Provider{Namespace: "acme", Type: "no"},
-			status: 404, bytes: -1, err: "no", pattern: versionsPattern},
+			status: 404, bytes: -1, err: "no", reason: rekisteri.ReasonNotFound, pattern: versionsPattern},
 		{name: "HEAD of no such provider", method: "HEAD", target: "/v1/providers/acme/no/versions", route: rekisteri.RouteVersions, provider: rekisteri.Provider{Namespace: "acme", Type: "no"},
-			status: 404, err: "no", pattern: versionsPattern},
-		{name: "no valid name", target: "/v1/providers/acme/a.b/versions", route: rekisteri.RouteVersions, status: 404, bytes: -1, err: "name", pattern: versionsPattern},
+			status: 404, err: "no", reason: rekisteri.ReasonNotFound, pattern: versionsPattern},
+		{name: "no valid name", target: "/v1/providers/acme/a.b/versions", route: rekisteri.RouteVersions, status: 404, bytes: -1, err: "name", reason: rekisteri.ReasonNotFound, pattern: versionsPattern},
 		{name: "not allowed", authorize: fmt.Errorf("rule 7: %w", fs.ErrPermission), target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions,
-			provider: acmeHello, status: 403, bytes: -1, err: "rule 7", pattern: versionsPattern},
-		{name: "method", method: "POST", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, status: 405, bytes: -1, err: "method"},
+			provider: acmeHello, status: 403, bytes: -1, err: "rule 7", reason: rekisteri.ReasonForbidden, pattern: versionsPattern},
+		{name: "method", method: "POST", target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, status: 405, bytes: -1, err: "method", reason: rekisteri.ReasonMethod},
+		{name: "publishing is off", method: "PUT", target: files + zip100, route: rekisteri.RouteFile, status: 405, bytes: -1, err: "publishing is off", reason: rekisteri.ReasonMethod},
 		{name: "download", target: download100, route: rekisteri.RouteDownload, provider: acmeHello, version: "1.0.0", status: 200, bytes: -1, pattern: downloadPattern},
-		{name: "no valid version", target: "/v1/providers/acme/hello/1.0/download/linux/amd64", route: rekisteri.RouteDownload, provider: acmeHello, status: 404, bytes: -1, err: "version", pattern: downloadPattern},
+		{name: "no valid version", target: "/v1/providers/acme/hello/1.0/download/linux/amd64", route: rekisteri.RouteDownload, provider: acmeHello, status: 404, bytes: -1, err: "version", reason: rekisteri.ReasonNotFound, pattern: downloadPattern},
 		{name: "zip", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, bytes: size, pattern: filePattern},
 		{name: "HEAD of a zip", method: "HEAD", target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 200, pattern: filePattern},
 		{name: "range", header: [2]string{"Range", "bytes=10-19"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: 10, pattern: filePattern},
 		{name: "two ranges", header: [2]string{"Range", "bytes=0-9,20-29"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 206, bytes: -1, pattern: filePattern},
-		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", pattern: filePattern},
+		{name: "no such range", header: [2]string{"Range", "bytes=9999999-"}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 416, bytes: -1, err: "range", reason: rekisteri.ReasonCondition, pattern: filePattern},
 		{name: "unchanged", header: [2]string{"If-None-Match", "*"}, target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello, status: 304, pattern: versionsPattern},
-		{name: "no such file", target: files + "x.zip", route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 404, bytes: -1, err: "no such file", pattern: filePattern},
-		{name: "no such route", target: "/v2/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route"},
+		{name: "no such file", target: files + "x.zip", route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0", status: 404, bytes: -1, err: "no such file", reason: rekisteri.ReasonNotFound, pattern: filePattern},
+		{name: "no such route", target: "/v2/", route: rekisteri.RouteOther, status: 404, bytes: -1, err: "no such route", reason: rekisteri.ReasonNotFound},
 		{name: "failure", backend: &fake{err: errors.New("a failure")}, target: "/v1/providers/acme/hello/versions", route: rekisteri.RouteVersions, provider: acmeHello,
-			status: 500, bytes: -1, err: "a failure", pattern: versionsPattern},
+			status: 500, bytes: -1, err: "a failure", reason: rekisteri.ReasonError, pattern: versionsPattern},
 		{name: "panic", backend: panicky{backend}, target: "/v1/providers/panics/hello/versions", route: rekisteri.RouteVersions, provider: rekisteri.Provider{Namespace: "panics", Type: "hello"},
-			status: 500, err: "panic: a backend's bug", pattern: versionsPattern, panics: true},
+			status: 500, err: "panic: a backend's bug", reason: rekisteri.ReasonError, pattern: versionsPattern, panics: true},
 		{name: "unreadable zip", backend: &broken{FSBackend: backend, after: 100, err: errAway}, target: files + zip100, route: rekisteri.RouteFile, provider: acmeHello, version: "1.0.0",
-			status: 200, bytes: 100, err: zip100 + " of acme/hello 1.0.0: the file cannot be read after 100 bytes: the bucket is away", pattern: filePattern},
+			status: 200, bytes: 100, err: zip100 + " of acme/hello 1.0.0: the file cannot be read after 100 bytes: the bucket is away", reason: rekisteri.ReasonError, pattern: filePattern},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if test.method == "" {
@@ -146,7 +148,7 @@ func TestObserve(t *testing.T) {
 				t.Errorf("error %v, want %q", e.Err, test.err)
 			}
 			e.Err = nil
-			if want := (rekisteri.Event{Route: test.route, Provider: test.provider, Version: test.version, Status: test.status, Bytes: test.bytes}); e != want {
+			if want := (rekisteri.Event{Route: test.route, Provider: test.provider, Version: test.version, Status: test.status, Bytes: test.bytes, Reason: test.reason}); e != want {
 				t.Errorf("got  %+v\nwant %+v", e, want)
 			}
 			if test.panics != (panicked != nil) || !test.panics && rec.Code != test.status {

@@ -18,9 +18,9 @@ import (
 
 const defaultLinkTTL = time.Hour
 
-// links sign file URLs. Clients send no credentials for files, so a signed URL
-// carries the permission that its document was served with. A nil *links signs
-// nothing and allows all requests.
+// links signs and checks file URLs. Clients send no credentials for files, so a
+// signed URL carries the permission that its document was served with. A nil
+// *links signs nothing and allows all requests.
 type links struct {
 	keys []*linkKey // the first one signs, all are accepted
 	ttl  time.Duration
@@ -28,7 +28,7 @@ type links struct {
 
 // A linkKey is a secret that signs links. It is safe for concurrent use.
 type linkKey struct {
-	id string // in links and in the log
+	id string // names the key in links and in the log
 
 	mu      sync.Mutex // guards the buffers that signatures share
 	mac     hash.Hash
@@ -56,7 +56,7 @@ func newLinks(opts *Options) (l *links, random bool) {
 		secrets = make([][32]byte, 1)
 		rand.Read(secrets[0][:]) // never fails
 	}
-	const longest = 100 * 365 * 24 * time.Hour // so that an expiry does not overflow
+	const longest = 100 * 365 * 24 * time.Hour // longer ones would overflow
 	l = &links{ttl: min(opts.LinkTTL, longest)}
 	if l.ttl == 0 {
 		l.ttl = defaultLinkTTL
@@ -122,7 +122,7 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 	if l == nil {
 		return nil
 	}
-	refuse := func(why string) error {
+	refuse := func(why string) *refusal {
 		return &refusal{status: http.StatusForbidden, reason: "the link to a file of " + p.String() + " " + version + " " + why}
 	}
 	query, err := url.ParseQuery(req.URL.RawQuery)
@@ -150,7 +150,9 @@ func (l *links) check(req *http.Request, p Provider, version, name string, now t
 			return refuse("has no valid time")
 		}
 		if late := now.Sub(time.Unix(end, 0)); late >= 0 {
-			return refuse("expired " + late.Round(time.Second).String() + " ago")
+			expired := refuse("expired " + late.Round(time.Second).String() + " ago")
+			expired.expired = true
+			return expired
 		}
 		return nil
 	}

@@ -35,8 +35,8 @@ func (p Problem) String() string {
 
 const effectNotServed = "it is not served"
 
-// findingProblem is the problem that a finding about a release's directory is.
-// served is the version that is served from there nevertheless, if any.
+// findingProblem returns the problem for a finding about a release's directory.
+// served is the version that is still served from there, if any.
 func findingProblem(dir, served string, f release.Finding) Problem {
 	p := Problem{Path: dir, What: f.What, Effect: f.Effect, Fix: f.Fix, pending: f.Class == release.Incomplete}
 	if f.File != "" {
@@ -51,8 +51,8 @@ func findingProblem(dir, served string, f release.Finding) Problem {
 	return p
 }
 
-// releaseEffect is what a problem means for a release of which a version is
-// served as it was read before, if any.
+// releaseEffect returns the effect of a problem on a release. served is the
+// version that is still served as it was read before, if any.
 func releaseEffect(served string) string {
 	if served != "" {
 		return "version " + served + " is still served as it was before"
@@ -60,7 +60,7 @@ func releaseEffect(served string) string {
 	return "the release is not served"
 }
 
-// documentProblem is the problem that a finding about a metadata document is.
+// documentProblem returns the problem for a finding about a metadata document.
 func documentProblem(path string, f metadata.Finding) Problem {
 	return Problem{Path: path, What: f.What, Effect: f.Effect, Fix: f.Fix}
 }
@@ -76,7 +76,7 @@ func unreadableProblem(path string, err error, effect string) Problem {
 	if link, ok := errors.AsType[*tree.LinkError](err); ok {
 		return linkProblem(link, effect)
 	}
-	p := Problem{Path: path, What: "it cannot be read: " + tree.Reason(err), Effect: effect, Fix: "check the disk or the mount; it is tried again by itself"}
+	p := Problem{Path: path, What: "it cannot be read: " + tree.Reason(err), Effect: effect, Fix: "check the disk or the mount; the registry tries again automatically"}
 	if errors.Is(err, fs.ErrPermission) {
 		p.Fix = "let the registry's user read it: chmod -R a+rX " + path
 	}
@@ -90,7 +90,7 @@ func notFileProblem(path, effect, fix string) Problem {
 
 // duplicateProblem is the problem of a version that is in the tree twice.
 func duplicateProblem(path, version, served string) Problem {
-	return Problem{Path: path, What: "version " + version + " is in " + served + ", too", Effect: served + " is served", Fix: "remove one of them"}
+	return Problem{Path: path, What: "version " + version + " is also in " + served, Effect: served + " is served", Fix: "remove one of them"}
 }
 
 // emptyProblem is the problem of a provider without any version.
@@ -132,7 +132,7 @@ func strayDocumentProblem(path string) Problem {
 
 // keyFileProblem is the problem of a file of keys of which some cannot be read.
 func keyFileProblem(path string, err error, keysKept, othersServed bool) Problem {
-	p := Problem{Path: path, What: "a key cannot be read: " + err.Error(), Effect: "its keys are not served", Fix: "export the key again: gpg --armor --export"}
+	p := Problem{Path: path, What: "a key cannot be read: " + err.Error(), Effect: "its keys are not served", Fix: "export its keys again: gpg --armor --export KEY_ID ... > " + path}
 	switch {
 	case othersServed:
 		p.Effect = "the keys that can be read are served"
@@ -142,7 +142,7 @@ func keyFileProblem(path string, err error, keysKept, othersServed bool) Problem
 	return p
 }
 
-// signatureProblem is the problem that a fault of a release's signature is.
+// signatureProblem returns the problem for a fault of a release's signature.
 func signatureProblem(r *storedRelease, f openpgp.Fault) Problem {
 	provider, expired := path.Dir(r.dir), " expired on "+f.When.Format(time.DateOnly)
 	switch f.Kind {
@@ -166,8 +166,12 @@ func signatureProblem(r *storedRelease, f openpgp.Fault) Problem {
 
 // badSignatureProblem is the problem of a signature that does not verify.
 func badSignatureProblem(r *storedRelease, err error) Problem {
-	return Problem{Path: r.path(r.sumsName + ".sig"), What: err.Error(),
-		Effect: `clients refuse the release: "openpgp: invalid signature"`, Fix: "gpg --detach-sign " + r.sumsName}
+	what, fix, _ := strings.Cut(err.Error(), "; ")
+	if errors.Is(err, openpgp.ErrBadSignature) {
+		fix += ": gpg --detach-sign " + r.sumsName
+	}
+	return Problem{Path: r.path(r.sumsName + ".sig"), What: what,
+		Effect: `clients refuse the release: "openpgp: invalid signature"`, Fix: fix}
 }
 
 const effectExpired = "Terraform accepts the release; OpenTofu warns, and will refuse it"
@@ -181,12 +185,12 @@ type problemLog struct {
 	due map[string]map[problemKey]time.Time // by owner: when each is logged next
 }
 
-// A problemKey is what makes a problem the same one.
+// A problemKey identifies a problem.
 type problemKey struct{ path, what string }
 
-// report logs the problems of an owner, a provider or a directory, that are due.
-// A problem that a copy in progress may fix is given time. report returns when
-// the first of those is due, or a zero time.
+// report logs those problems of an owner (a provider or a directory) that are
+// due. A problem that a copy in progress may fix is due after pendingFor.
+// report returns when the first of these is due, or a zero time.
 func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time) {
 	now := time.Now()
 	var logged []Problem
@@ -215,18 +219,19 @@ func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time
 		delete(l.due, owner)
 	}
 	l.mu.Unlock()
-	for _, p := range logged { // not under the lock: a log may be slow
+	for _, p := range logged { // without the lock, since a log may be slow
 		l.log.Warn("problem in the tree", "path", p.Path, "problem", p.What, "effect", p.Effect, "fix", p.Fix)
 	}
 	return recheck
 }
 
-// outage is an error that matches nothing: what cannot be read is not absent.
+// outage hides its cause from errors.Is: a file that cannot be read is not
+// absent, whatever the file system's error matches.
 type outage struct{ cause error }
 
 func (o outage) Error() string { return o.cause.Error() }
 
-// absence says that a provider is not in the tree. It matches [fs.ErrNotExist].
+// absence says that a provider is not in the tree. It matches fs.ErrNotExist.
 type absence Provider
 
 func (a absence) Error() string        { return "there is no provider " + Provider(a).String() }

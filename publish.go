@@ -33,8 +33,13 @@ type PublishOptions struct {
 
 	// Authorize decides whether a request may publish releases of a provider. It
 	// must not be nil. Its errors are those of [Options.Authorize], which is not
-	// asked: the right to publish neither needs nor implies the right to read.
+	// called: the right to publish neither needs nor implies the right to read.
 	Authorize func(*http.Request, Provider) error
+
+	// Label returns who sent a request, such as [TokenFile.Label]. The log names
+	// it beside the client's address when a release is published. Nil means the
+	// address alone.
+	Label func(*http.Request) string
 }
 
 // A Publisher stores the files of releases, one by one and in any order, and
@@ -46,10 +51,10 @@ type Publisher interface {
 	// of that, or of the manifest.
 	//
 	// A published release never changes. If the release is complete with this
-	// file, Publish publishes it, all files at once. What the publisher cannot
-	// accept is an [*UploadError]. If content returns an error, Publish stores
-	// nothing and returns that error. Errors that match [fs.ErrExist] are
-	// answered with 409, and a full disk with 507.
+	// file, Publish publishes it, all files at once. If the publisher cannot
+	// accept the file, the error is an [*UploadError]. If content returns an
+	// error, Publish stores nothing and returns that error. Errors that match
+	// [fs.ErrExist] are answered with 409, and a full disk with 507.
 	Publish(ctx context.Context, p Provider, version, name string, content io.Reader) (*Receipt, error)
 }
 
@@ -66,11 +71,12 @@ type Receipt struct {
 const (
 	StateStaged    = "staged"    // the file is stored, and the release is not complete yet
 	StatePublished = "published" // the file completed the release, which is published
-	StateUnchanged = "unchanged" // the release was published before, with this file or a signature as good
+	StateUnchanged = "unchanged" // the release has this file already, or another valid signature
 )
 
-// An UploadError says why a file is refused. To send it again does not help until
-// the cause is fixed. It is answered with 422, or with 409 if Err matches [fs.ErrExist].
+// An UploadError says why a file is refused. Sending the file again does not help
+// until the cause is fixed. It is answered with 422, or with 409 if Err matches
+// [fs.ErrExist].
 type UploadError struct {
 	// Detail is sent to the client: what is wrong, and how to fix it. It must not
 	// hold secrets or paths of the server.
@@ -93,7 +99,7 @@ func (e *UploadError) Unwrap() error { return e.Err }
 const (
 	maxZip       = 4 << 30 // bytes
 	maxOtherFile = 4 << 20 // bytes in a SHA256SUMS file, a signature or a manifest
-	maxFileName  = 180     // bytes; the stage needs the rest of what file systems allow
+	maxFileName  = 180     // bytes; a staged file has a longer name, and file systems allow 255
 
 	// An upload must make progress within this time.
 	uploadTimeout = time.Minute
@@ -108,6 +114,7 @@ const (
 func (r *Registry) upload(w http.ResponseWriter, req *http.Request, path []string, e *Event) error {
 	body := &uploadBody{Reader: req.Body, control: http.NewResponseController(w), left: uploadLimit(path[4])}
 	receipt, err := r.receive(req, path, body, e)
+	e.Received = uploadLimit(path[4]) - body.left
 	body.control.SetWriteDeadline(time.Now().Add(uploadTimeout))
 	if err != nil {
 		if body.err != nil && !errors.Is(err, context.Canceled) {
@@ -164,12 +171,23 @@ func (r *Registry) receive(req *http.Request, path []string, body *uploadBody, e
 		body.want, body.hash = checksum, sha256.New()
 	}
 	body.name = name
-	receipt, err := r.publish.To.Publish(req.Context(), p, version, name, body)
+	from := uploader{remote: req.RemoteAddr}
+	if r.publish.Label != nil {
+		from.label = r.publish.Label(req)
+	}
+	ctx := context.WithValue(req.Context(), uploaderKey{}, from)
+	receipt, err := r.publish.To.Publish(ctx, p, version, name, body)
 	if err == nil && receipt == nil {
 		err = errors.New("the publisher returned neither a receipt nor an error")
 	}
 	return receipt, err
 }
+
+// An uploader is who sent an upload. The registry passes it to the publisher in
+// the context, for the log.
+type uploader struct{ remote, label string }
+
+type uploaderKey struct{}
 
 // checkUploadName returns nil if a release of a provider can have a file of that
 // name.
@@ -201,7 +219,8 @@ func tooLarge(name string) error {
 }
 
 // An uploadBody is the body of an upload. Its reads extend the deadlines of the
-// connection, so that an upload may take as long as it makes progress.
+// connection, so that an upload has no time limit while it makes
+// progress.
 type uploadBody struct {
 	io.Reader
 	control  *http.ResponseController
@@ -232,7 +251,7 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	case b.left < 0:
 		b.err = tooLarge(b.name)
 	case err == io.EOF && b.hash != nil && subtle.ConstantTimeCompare([]byte(hex.EncodeToString(b.hash.Sum(nil))), bytes.ToLower([]byte(b.want))) == 0:
-		b.err = &UploadError{Detail: "the body does not have the sum in X-Checksum-Sha256: it was damaged on its way, or the header is wrong"}
+		b.err = &UploadError{Detail: "the body does not have the sum in X-Checksum-Sha256: it was damaged in transit, or the header is wrong"}
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		b.err = &refusal{status: http.StatusRequestTimeout, reason: "the body made no progress"}
 	case errors.As(err, new(*http.MaxBytesError)): // of a handler around the registry
@@ -248,13 +267,13 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 // drain reads what is left of a refused body.
 func (b *uploadBody) drain(req *http.Request) {
 	if req.Header.Get("Expect") != "" && b.left == uploadLimit(b.name) {
-		return // the client waits for permission, and sends nothing
+		return // the client waits for "100 Continue", and sends nothing
 	}
 	b.control.SetReadDeadline(time.Now().Add(drainTimeout))
 	io.CopyN(io.Discard, b.Reader, maxDrain)
 }
 
-// isFull reports whether an error says that there is no room on a disk.
+// isFull reports whether an error says that a disk or a quota is full.
 func isFull(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }

@@ -566,6 +566,45 @@ func TestPublishNeedsTheNamespace(t *testing.T) {
 	}
 }
 
+// A namespace with a key takes uploads, also after its last provider was deleted.
+func TestPublishAfterTheLastProvider(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPublishing(t, newTree(t, "1.0.0"))
+		p.versions()
+		if err := os.RemoveAll(filepath.Join(p.dir, "acme", "hello")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * time.Second)
+		for _, typ := range []string{"hello", "other"} {
+			provider, name := rekisteri.Provider{Namespace: "acme", Type: typ}, "terraform-provider-"+typ+"_2.0.0_linux_amd64.zip"
+			receipt, err := p.backend.Publisher().Publish(t.Context(), provider, "2.0.0", name, strings.NewReader(zipOf(t, "terraform-provider-"+typ+"_v2.0.0", "")))
+			if err != nil || receipt.State != rekisteri.StateStaged {
+				t.Errorf("%v: %+v, %v", provider, receipt, err)
+			}
+		}
+		if _, err := p.backend.Versions(t.Context(), acmeHello); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("the deleted provider: %v, want fs.ErrNotExist", err)
+		}
+		if err := p.backend.Health().Err; err != nil {
+			t.Errorf("the health is %v", err)
+		}
+	})
+}
+
+// The log says who has published a release.
+func TestPublishLogsWho(t *testing.T) {
+	var log lockedBuffer
+	p := newPublishing(t, keyTree())
+	b := rekisteri.NewFSBackend(p.store, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil)), Store: p.store})
+	p.reg = rekisteri.New(b, &rekisteri.Options{Logger: silent, Publish: &rekisteri.PublishOptions{
+		To: b.Publisher(), Authorize: allowAll, Label: func(*http.Request) string { return "the CI" },
+	}})
+	p.putAll("1.0.0", releaseOf(t, "1.0.0", "first"))
+	if want := `msg="a release was published" provider=acme/hello version=1.0.0 remote=192.0.2.1:1234 by="the CI"` + "\n"; !strings.Contains(log.String(), want) {
+		t.Errorf("the log has no %q:\n%s", want, log.String())
+	}
+}
+
 // Without Options.Publish, PUT is not allowed and nothing is written.
 func TestPublishIsOff(t *testing.T) {
 	p := newPublishing(t, keyTree())
@@ -598,8 +637,8 @@ func TestPublishStoreErrors(t *testing.T) {
 	}{
 		{err: syscall.ENOSPC, status: 507, detail: "no space left"},
 		{err: syscall.EDQUOT, status: 507, detail: "no space left"},
-		{err: syscall.EROFS, status: 422, detail: "may not write"},
-		{err: syscall.EACCES, status: 422, detail: "may not write"},
+		{err: syscall.EROFS, status: 422, detail: "cannot write"},
+		{err: syscall.EACCES, status: 422, detail: "cannot write"},
 		{err: syscall.EIO, status: 500},
 		{err: context.Canceled, status: 504},
 	} {

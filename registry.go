@@ -204,7 +204,8 @@ type Opener interface {
 	// The registry calls Release before and after Open. If the zip's digest has
 	// changed in between, it opens the file again.
 	//
-	// If the file is an [os.File], the kernel can send it without a copy.
+	// If the file is an [os.File], the kernel can send it without a copy. If
+	// clients can read the file elsewhere, Open may return a [*Redirect] instead.
 	Open(ctx context.Context, p Provider, version, name string) (io.ReadSeekCloser, error)
 }
 
@@ -220,6 +221,18 @@ type Lister interface {
 	Providers(ctx context.Context) iter.Seq2[Provider, error]
 }
 
+// A Redirect is an error of [Opener.Open]: the file is at another URL, such as a
+// presigned one of an object store. Whoever has the URL can read the file, so
+// neither Error nor an [Event] contains it.
+//
+// The registry answers GET with 302 and HEAD itself.
+type Redirect struct {
+	URL  string // an absolute http or https URL, which must work for GET
+	Size int64  // of the file, in bytes
+}
+
+func (*Redirect) Error() string { return "the file is at another URL" }
+
 // Options are the settings of a [Registry]. The zero value is ready to use.
 type Options struct {
 	// Logger logs failures of the server at error level, dropped values as
@@ -228,10 +241,10 @@ type Options struct {
 	Logger *slog.Logger
 
 	// Observe is called once for each request, for access logs and metrics. It
-	// runs after the answer is written, in the request's goroutine, so it delays
-	// the end of the response while it runs. It must be safe for concurrent use.
-	// If a backend or hook panics, Observe is called before the panic continues.
-	// Nil means no calls.
+	// runs after the answer is written, in the request's goroutine, so a slow
+	// function delays the end of the response. It must be safe for concurrent
+	// use. If a backend or hook panics, Observe is called before the panic
+	// continues. Nil means no calls.
 	Observe func(*http.Request, Event)
 
 	// ExternalURL is the absolute URL of the registry's root, such as
@@ -263,8 +276,8 @@ type Options struct {
 	//
 	// If there are none and Authorize is set, New makes a random key, so links
 	// become invalid when the process ends. If there are none and Authorize is
-	// nil, links are not signed and files are public. Keys without Authorize are
-	// for servers that protect /v1/providers/ by other means.
+	// nil, links are not signed and files are public. Use keys without
+	// Authorize if something else protects /v1/providers/.
 	LinkKeys [][32]byte
 
 	// LinkTTL is the minimum lifetime of a signed link. The maximum is one and a
@@ -286,8 +299,8 @@ type Options struct {
 // has no credentials or wrong ones.
 var ErrUnauthenticated = errors.New("unauthenticated")
 
-// An Event describes how a request was answered. Its strings may be parts of the
-// request: clone a string to keep it.
+// An Event describes how a request was answered. Its strings may share memory
+// with the request: clone a string to keep it.
 type Event struct {
 	// Route is the kind of request, one of the Route constants.
 	Route string
@@ -305,13 +318,20 @@ type Event struct {
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
 	Bytes int64
 
+	// Received is the number of bytes of an upload's body that were read.
+	Received int64
+
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
-	// Err is the reason for an error status or a redirect, or why the body is
-	// incomplete. It is what the log says, and is not meant for clients. Nil
+	// Err says why the status is an error or a redirect to another name, or why
+	// the body is incomplete. The log has its text; clients do not get it. Nil
 	// means success.
 	Err error
+
+	// Reason is the kind of Err, one of the Reason constants. It is empty if Err
+	// is nil.
+	Reason string
 }
 
 // The routes of an [Event]. Package browse has events for pages; the others are
@@ -353,7 +373,7 @@ type Registry struct {
 	headers    headers
 }
 
-// headers are values of response headers, made once.
+// headers has the values of response headers, which are made once.
 type headers struct {
 	json                                 headerValue
 	documents, files, discovery, noStore headerValue // of Cache-Control

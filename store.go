@@ -8,9 +8,8 @@ import (
 	"time"
 )
 
-// A Store is where an [FSBackend] publishes releases to: a file system that can
-// be written to. Its methods may be called concurrently, also by several
-// processes.
+// A Store is the writable file system to which an [FSBackend] publishes
+// releases. Its methods may be called concurrently, also by several processes.
 //
 // Files are first staged, where the backend does not serve them, and then
 // committed together. A release's directory is <namespace>/<type>/<version>.
@@ -21,12 +20,13 @@ type Store interface {
 	// Stage stores a file for the release with a directory dir. Once check has
 	// accepted what was written, the file is listed by Staged, and survives a
 	// crash. If content or check returns an error, Stage stores nothing and
-	// returns that error. Stage may be called for the same name with several
-	// contents; all of them are kept.
+	// returns that error. Stage may be called for the same name with
+	// different content; all files are kept.
 	Stage(ctx context.Context, dir, name string, content io.Reader, check func(StagedFile) error) (Staged, error)
 
-	// Staged returns what is staged for a release, or, if dir is a namespace, for
-	// all its releases, in the order of arrival.
+	// Staged returns the files that are staged for a release, in the order of
+	// their arrival. If dir is a namespace, it returns those of all its
+	// releases.
 	Staged(ctx context.Context, dir string) ([]Staged, error)
 
 	// Commit makes a directory of staged files. It appears with all of them or
@@ -35,8 +35,9 @@ type Store interface {
 	// nothing, and its error matches [fs.ErrExist].
 	Commit(ctx context.Context, dir string, files []Staged) error
 
-	// Discard removes what is staged for a release, or, if dir is a namespace,
-	// for each of its releases, unless something of it is younger than before.
+	// Discard removes the files that are staged for a release, unless one of them
+	// arrived at the time before or later. If dir is a namespace, it does so for
+	// each of its releases.
 	Discard(ctx context.Context, dir string, before time.Time) error
 }
 

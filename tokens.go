@@ -1,6 +1,7 @@
 package rekisteri
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -31,8 +32,8 @@ import (
 // warning.
 //
 // Changes take effect within a second. A file without lines refuses everyone. If
-// the file is malformed or cannot be read, the error is logged, and what it said
-// before stays in force.
+// the file is malformed or cannot be read, the error is logged, and the tokens
+// that it had before stay valid.
 type TokenFile struct {
 	name   string
 	log    *slog.Logger
@@ -71,8 +72,9 @@ func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 		log = slog.Default()
 	}
 	f := &TokenFile{name: name, log: log}
-	// A revoked token must not get another request. So no value is fresh once it
-	// is due: requests wait for the file, unless it hangs.
+	// A revoked token must stop working within a second. So there is no Fresh:
+	// a request waits until the file is read again, unless the file system
+	// hangs.
 	f.tokens = refresh.New(&refresh.Policy{Every: time.Second, FirstWait: 10 * time.Second, StaleWait: time.Second}, f.load)
 	if _, err := f.tokens.Get(context.Background()); err != nil {
 		return nil, fmt.Errorf("the token file cannot be used: %w", err)
@@ -95,7 +97,7 @@ func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
 // it also accepts the token as the password of Basic authentication, whatever the
 // user. It is not meant for [Options.Authorize], since clients send bearer tokens.
 func (f *TokenFile) AuthorizeBasic(req *http.Request, p Provider) error {
-	t, err := f.find(req, bearerOrBasic(req))
+	t, err := f.find(req, bearerOrPassword(req))
 	if err == nil && !t.mayRead(p.Namespace) {
 		err = t.mayNotRead(p)
 	}
@@ -107,11 +109,23 @@ func (f *TokenFile) AuthorizeBasic(req *http.Request, p Provider) error {
 // authentication, whatever the user. Its errors are those of
 // [TokenFile.Authorize].
 func (f *TokenFile) AuthorizePublish(req *http.Request, p Provider) error {
-	t, err := f.find(req, bearerOrBasic(req))
+	t, err := f.find(req, bearerOrPassword(req))
 	if err == nil && !t.mayPublish(p.Namespace) {
 		err = fmt.Errorf("the token in line %d may not publish to the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
 	}
 	return err
+}
+
+// Label returns the comment of the line that a request's token is in, or "line 7"
+// if it has none. It returns an empty string if there is no token, or an unknown
+// one. It is for logs: a comment is not unique.
+func (f *TokenFile) Label(req *http.Request) string {
+	tokens, _ := f.tokens.Peek()
+	t, err := match(tokens, bearerOrPassword(req))
+	if err != nil {
+		return ""
+	}
+	return cmp.Or(t.label, fmt.Sprint("line ", t.line))
 }
 
 // CanPublish reports whether the file has a token that may publish.
@@ -129,9 +143,9 @@ func bearerToken(req *http.Request) string {
 	return strings.TrimSpace(secret)
 }
 
-// bearerOrBasic returns the bearer token of a request or the password of its
-// Basic authentication, or an empty string.
-func bearerOrBasic(req *http.Request) string {
+// bearerOrPassword returns the bearer token of a request, or the password of Basic
+// authentication.
+func bearerOrPassword(req *http.Request) string {
 	if _, password, ok := req.BasicAuth(); ok {
 		return password
 	}
@@ -144,6 +158,11 @@ func (f *TokenFile) find(req *http.Request, secret string) (*token, error) {
 	if err != nil {
 		return nil, err
 	}
+	return match(tokens, secret)
+}
+
+// match returns the token that has the digest of a secret.
+func match(tokens []token, secret string) (*token, error) {
 	if secret == "" {
 		return nil, fmt.Errorf("there is no bearer token: %w", ErrUnauthenticated)
 	}

@@ -132,6 +132,24 @@ func TestPublishTokens(t *testing.T) {
 	}
 }
 
+func TestTokenLabel(t *testing.T) {
+	f, _ := newTokenFile(t, tokenLine("commented", "acme # the CI #2")+tokenLine("bare", "acme"), new(logBuffer))
+	for _, test := range []struct{ name, authorization, want string }{
+		{name: "a comment", authorization: "Bearer commented", want: "the CI #2"},
+		{name: "no comment", authorization: "Bearer bare", want: "line 2"},
+		{name: "Basic", authorization: "Basic " + base64.StdEncoding.EncodeToString([]byte("anybody:commented")), want: "the CI #2"},
+		{name: "an unknown token", authorization: "Bearer x"},
+		{name: "a digest", authorization: "Bearer " + strings.Fields(tokenLine("bare", ""))[0]},
+		{name: "no token"},
+	} {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header.Set("Authorization", test.authorization)
+		if got := f.Label(req); got != test.want {
+			t.Errorf("%s: %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
 func TestTokenFileErrors(t *testing.T) {
 	const secret = "hunter2"
 	good := tokenLine("good", "acme")

@@ -1,7 +1,6 @@
 package rekisteri_test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"io/fs"
@@ -24,14 +23,16 @@ type virtualFS struct {
 	calls                          atomic.Int64
 
 	zip, signature, key string
+	zipSum              [sha256.Size]byte
 	modTime             time.Time
 }
 
 func newVirtualFS(t testing.TB, providers, releases, platforms int, latency time.Duration) *virtualFS {
 	const release = "demo/hello/1.0.0/terraform-provider-hello_1.0.0_"
+	zip := sampleFile(t, release+"linux_amd64.zip")
 	return &virtualFS{
 		providers: providers, releases: releases, platforms: platforms, latency: latency,
-		zip: sampleFile(t, release+"linux_amd64.zip"), signature: sampleFile(t, release+"SHA256SUMS.sig"), key: sampleFile(t, "demo/demo.asc"),
+		zip: zip, zipSum: sha256.Sum256([]byte(zip)), signature: sampleFile(t, release+"SHA256SUMS.sig"), key: sampleFile(t, "demo/demo.asc"),
 		modTime: time.Now().Add(-time.Hour),
 	}
 }
@@ -107,11 +108,14 @@ func (v *virtualFS) find(name string) *virtualFile {
 	case number(parts[2], "1.", ".0", v.releases) < 0:
 		return nil
 	}
-	files := v.release(parts[1], parts[2])
+	prefix := "terraform-provider-" + parts[1] + "_" + parts[2] + "_"
 	if len(parts) == 3 {
-		return dir(func() []*virtualFile { return files })
+		return dir(func() []*virtualFile { return v.release(prefix) })
 	}
-	for _, f := range files {
+	if number(parts[3], prefix+"os", "_amd64.zip", v.platforms) >= 0 {
+		return &virtualFile{fs: v, name: parts[3], text: v.zip}
+	}
+	for _, f := range v.release(prefix) {
 		if f.name == parts[3] {
 			return f
 		}
@@ -119,14 +123,13 @@ func (v *virtualFS) find(name string) *virtualFile {
 	return nil
 }
 
-func (v *virtualFS) release(typ, version string) []*virtualFile {
-	prefix := "terraform-provider-" + typ + "_" + version + "_"
-	sum := sha256.Sum256([]byte(v.zip))
+// release returns the files of a release, whose names begin with prefix.
+func (v *virtualFS) release(prefix string) []*virtualFile {
 	var sums strings.Builder
 	var files []*virtualFile
 	for i := range v.platforms {
 		name := fmt.Sprintf("%sos%d_amd64.zip", prefix, i)
-		fmt.Fprintf(&sums, "%x  %s\n", sum, name)
+		fmt.Fprintf(&sums, "%x  %s\n", v.zipSum, name)
 		files = append(files, &virtualFile{fs: v, name: name, text: v.zip})
 	}
 	return append(files, &virtualFile{fs: v, name: prefix + "SHA256SUMS", text: sums.String()}, &virtualFile{fs: v, name: prefix + "SHA256SUMS.sig", text: v.signature})
@@ -160,12 +163,12 @@ func (v *virtualFS) Open(name string) (fs.File, error) {
 	if f == nil || f.isDir {
 		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
 	}
-	return &openVirtualFile{bytes.NewReader([]byte(f.text)), f}, nil
+	return &openVirtualFile{strings.NewReader(f.text), f}, nil
 }
 
 // An openVirtualFile has its attributes from when it was opened, as over NFS.
 type openVirtualFile struct {
-	*bytes.Reader
+	*strings.Reader
 	file *virtualFile
 }
 

@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"net/url"
 	"path"
 	"strings"
 	"testing"
@@ -162,6 +164,46 @@ var brokenFiles = map[string]broken{
 		rules: []string{openTwice, concurrency},
 		fault: "while it is open already, changes the bytes that the first reader gets",
 	},
+}
+
+var brokenRedirects = map[string]broken{
+	"relative URL": {
+		breakIt: redirectWith(func(to *rekisteri.Redirect) error { to.URL = "/files"; return to }),
+		rules:   []string{redirects},
+		fault:   `redirects to "/files", which is not an absolute http or https URL`,
+	},
+	"wrong size": {
+		breakIt: redirectWith(func(to *rekisteri.Redirect) error { to.Size++; return to }),
+		rules:   []string{redirects},
+		fault:   "redirects to a file of ",
+	},
+	"URL in the error": {
+		breakIt: redirectWith(func(to *rekisteri.Redirect) error { return fmt.Errorf("it is at %s: %w", to.URL, to) }),
+		rules:   []string{redirects},
+		fault:   "redirects with an error that contains the URL",
+	},
+	"for names that do not exist": {
+		breakIt: func(_ *testing.T, _ memory, b *fakeBackend) {
+			b.open = func(_ context.Context, _ rekisteri.Provider, _, name string) (io.ReadSeekCloser, error) {
+				return nil, &rekisteri.Redirect{URL: "https://store.example.com/" + url.PathEscape(name)}
+			}
+		},
+		rules: []string{names, redirects},
+	},
+}
+
+// redirectWith returns a function that makes the backend redirect to all zips,
+// with the error that edit returns.
+func redirectWith(edit func(*rekisteri.Redirect) error) func(*testing.T, memory, *fakeBackend) {
+	return func(_ *testing.T, m memory, b *fakeBackend) {
+		b.open = func(ctx context.Context, p rekisteri.Provider, version, name string) (io.ReadSeekCloser, error) {
+			content, ok := m[p].Files[version][name]
+			if !ok || !strings.HasSuffix(name, ".zip") {
+				return m.Open(ctx, p, version, name)
+			}
+			return nil, edit(&rekisteri.Redirect{URL: "https://store.example.com/" + name + "?signature=secret", Size: int64(len(content))})
+		}
+	}
 }
 
 // A fakeFile is a file whose methods can be replaced.

@@ -33,6 +33,7 @@ const (
 	contents      = "files have the released content"
 	parts         = "files can be read in parts"
 	openTwice     = "a file can be opened twice at a time"
+	redirects     = "redirects lead to a file"
 	listInterrupt = "an interrupted provider list ends with an error"
 	listStop      = "the provider list stops when the loop does"
 	list          = "the provider list is complete"
@@ -60,6 +61,7 @@ var brokenBackends = map[string]map[string]broken{
 	"calls":      brokenCalls,
 	"concurrent": brokenConcurrency,
 	"files":      brokenFiles,
+	"redirects":  brokenRedirects,
 	"providers":  brokenProviders,
 }
 

@@ -46,7 +46,7 @@ func (t *tester) queriesFor(p rekisteri.Provider) []query {
 	return all
 }
 
-// queries returns all queries, also for what does not exist.
+// queries returns all queries, including those for names that do not exist.
 func (t *tester) queries() []query {
 	var all []query
 	for _, p := range t.providers {
@@ -83,8 +83,8 @@ func checkConcurrency(t *tester) {
 		group.Go(func() {
 			for round := range rounds {
 				for i := range queries {
-					// In the first round all make the same query, in the second
-					// each makes another one.
+					// In the first round, all callers make the same query. In the
+					// second, each makes a different one.
 					i = (i + round*caller*len(queries)/callers) % len(queries)
 					if fault := queries[i].fault(t.ctx); fault != "" {
 						mu.Lock()

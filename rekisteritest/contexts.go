@@ -32,8 +32,8 @@ func (t *tester) eachDoneContext(f func(ctx context.Context, how string)) {
 	cancel()
 }
 
-// isLoaded reports whether the backend knows the releases at all. If it does
-// not, its errors say nothing about contexts.
+// isLoaded reports whether the backend has the releases at all. If it does not,
+// its errors are not due to contexts.
 func (t *tester) isLoaded() bool {
 	_, err := t.versions(t.ctx, t.providers[0])
 	return err == nil

@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
+	"net/url"
 	"slices"
+	"strings"
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/internal/release"
@@ -65,7 +68,7 @@ func (t *tester) files() iter.Seq[storedFile] {
 	}
 }
 
-// checkNames opens files by names that lead elsewhere, if at all.
+// checkNames opens files by names that are not files of the release.
 func checkNames(t *tester) {
 	refuse := func(p rekisteri.Provider, version, name string) {
 		f := storedFile{provider: p, version: version, name: name}
@@ -115,6 +118,25 @@ func (t *tester) contentFault(ctx context.Context, f storedFile) string {
 		return fmt.Sprintf("has other bytes: their SHA-256 is %x, want %x", sha256.Sum256(content), sha256.Sum256(f.content))
 	}
 	return ""
+}
+
+func checkRedirects(t *tester) {
+	for f := range t.files() {
+		err := t.open(t.ctx, f, func(io.ReadSeeker) {})
+		to, ok := errors.AsType[*rekisteri.Redirect](err)
+		if !ok {
+			continue
+		}
+		u, parseErr := url.Parse(to.URL)
+		switch {
+		case parseErr != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "":
+			t.failf("%v redirects to %q, which is not an absolute http or https URL", f, to.URL)
+		case to.Size != int64(len(f.content)):
+			t.failf("%v redirects to a file of %d bytes, want %d", f, to.Size, len(f.content))
+		case strings.Contains(err.Error(), to.URL):
+			t.failf("%v redirects with an error that contains the URL", f)
+		}
+	}
 }
 
 func checkSeeking(t *tester) {

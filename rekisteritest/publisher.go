@@ -19,14 +19,14 @@ import (
 // It publishes the releases of [Releases], and compares what b serves with them.
 // The error is like that of [Test].
 //
-// b serves what all the publishers publish. It must see a release within five
-// seconds. Several publishers stand for several processes that publish to the
-// same store: make each one with its own connection or directory. There must be
-// at least one.
+// b serves what all publishers publish. It must see a release within five
+// seconds. There must be at least one publisher. Several publishers stand for
+// several processes that publish to the same store: give each one its own
+// connection, or its own [rekisteri.Dir] of the same directory.
 //
-// The store must accept the signing keys of [Keys] for the namespaces and
-// providers that these are the keys of. It must hold no releases of them. Give
-// each run of TestPublisher a new store.
+// The store must accept the signing keys of [Keys], each for its own namespace or
+// provider. It must not hold releases of these. Give each run of TestPublisher
+// a new store.
 func TestPublisher(ctx context.Context, b rekisteri.Backend, publishers ...rekisteri.Publisher) error {
 	if len(publishers) == 0 {
 		return errors.New("there is no publisher to test")
@@ -53,7 +53,7 @@ var publishRules = []rule{
 	},
 	{
 		name: "an interrupted upload stores nothing",
-		why: "half of a file is taken for the file, and the release is broken or can never be completed; " +
+		why: "half of a file is taken for all of it, and the release is broken or can never be completed; " +
 			"with another error, the client is not told that its upload was cut off",
 		check: checkInterrupted,
 	},
@@ -101,7 +101,7 @@ type toPublish struct {
 }
 
 // toPublish returns one of the releases of this package, for the publisher with
-// an index, which may be any number.
+// an index. The index may exceed the number of publishers.
 func (t *tester) toPublish(p rekisteri.Provider, version string, publisher int) *toPublish {
 	r := &toPublish{
 		tester: t, provider: p, version: version,
@@ -147,7 +147,8 @@ func (r *toPublish) put(name string) (*rekisteri.Receipt, error) {
 	return r.send(r.ctx, r.publisher, name, bytes.NewReader(r.files[name]))
 }
 
-// mustPut is put, and reports an error and another state than one of states.
+// mustPut is put, but fails the rule if there is an error, or the state is not
+// one of states.
 func (r *toPublish) mustPut(name, how string, states ...string) *rekisteri.Receipt {
 	receipt, err := r.put(name)
 	switch {
@@ -166,9 +167,9 @@ func (r *toPublish) mustPut(name, how string, states ...string) *rekisteri.Recei
 // isRefused reports whether an error says that a file cannot be accepted.
 func isRefused(err error) bool { return errors.As(err, new(*rekisteri.UploadError)) }
 
-// early describes how the backend serves a release that is not complete. It is
-// empty if the backend does not.
-func (r *toPublish) early() string {
+// unfinishedFault describes how the backend serves a release that is not
+// complete. It is empty if the backend does not serve it.
+func (r *toPublish) unfinishedFault() string {
 	if _, err := r.release(r.ctx, r.provider, r.version); err != errReported && !errors.Is(err, fs.ErrNotExist) {
 		return releaseCall(r.provider, r.version) + " " + notFoundFault(err)
 	}
@@ -179,16 +180,17 @@ func (r *toPublish) early() string {
 	return ""
 }
 
-// mustBeEarly reports it if the backend serves the release.
-func (r *toPublish) mustBeEarly(when string) bool {
-	fault := r.early()
+// mustNotBeServed fails the rule if the backend serves the release.
+func (r *toPublish) mustNotBeServed(when string) bool {
+	fault := r.unfinishedFault()
 	if fault != "" {
 		r.failf("%s %s", fault, when)
 	}
 	return fault == ""
 }
 
-// mustBeServed reports it if the backend does not serve the whole release soon.
+// mustBeServed fails the rule if the backend does not serve the whole release
+// soon.
 func (r *toPublish) mustBeServed(when string) {
 	if fault := r.servedSoon(); fault != "" {
 		r.failf("%s %s", fault, when)
@@ -196,7 +198,7 @@ func (r *toPublish) mustBeServed(when string) {
 }
 
 // servedSoon waits until the backend serves the release, and describes what is
-// wrong in the end. It is empty if nothing is.
+// still wrong in the end. It is empty if nothing is.
 func (r *toPublish) servedSoon() string {
 	fault := ""
 	for wait := time.Duration(0); wait < pollFor; wait += pollFor / 100 {

@@ -31,7 +31,7 @@ func checkComplete(t *tester) {
 	r.publishInOrder(slices.Concat(r.zips, r.manifest, []string{r.sums, r.sig})) // as GoReleaser does
 }
 
-// publishInOrder publishes the files, of which the last completes the release.
+// publishInOrder publishes the files. The last one completes the release.
 func (r *toPublish) publishInOrder(order []string) {
 	for i, name := range order {
 		left := order[i+1:]
@@ -44,7 +44,7 @@ func (r *toPublish) publishInOrder(order []string) {
 		if receipt != nil && !slices.Contains(left, r.sums) && !sameElements(receipt.Missing, left) {
 			r.failf("%s%s says that %q are missing, want %q", r.publishCall(name), how, receipt.Missing, left)
 		}
-		if !r.mustBeEarly("before the release is complete: after " + name) {
+		if !r.mustNotBeServed("before the release is complete: after " + name) {
 			return
 		}
 	}
@@ -87,8 +87,8 @@ func checkNeverChanges(t *tester) {
 	}
 }
 
-// wrongZip returns a zip that clients could install, and that SHA256SUMS does not
-// have.
+// wrongZip returns a zip that clients could install, but whose sum is not in
+// SHA256SUMS.
 func (r *toPublish) wrongZip() []byte {
 	var b bytes.Buffer
 	w := zip.NewWriter(&b)
@@ -104,7 +104,7 @@ func (r *toPublish) wrongZip() []byte {
 
 var errCutOff = errors.New("the upload was cut off")
 
-// A cutOff fails.
+// A cutOff is the end of an upload that was cut off.
 type cutOff struct{}
 
 func (cutOff) Read([]byte) (int, error) { return 0, errCutOff }
@@ -166,18 +166,18 @@ func checkRefused(t *tester) {
 	refuse("a SHA256SUMS with a blank line", r.sums, append([]byte("\n"), r.files[r.sums]...))
 	r.mustPut(r.sums, "", rekisteri.StateStaged)
 	refuse("the signature of another release", r.sig, other.files[other.sig])
-	r.mustBeEarly("after bad files")
+	r.mustNotBeServed("after bad files")
 	for _, name := range slices.Concat([]string{r.sig}, r.manifest) {
 		r.mustPut(name, ", after bad files,", rekisteri.StateStaged)
 	}
 	receipt, err := r.send(t.ctx, r.publisher, zip, bytes.NewReader(r.wrongZip()))
 	switch {
-	case err == nil && receipt.State != rekisteri.StateStaged: // to wait for the right one is fine, too
+	case err == nil && receipt.State != rekisteri.StateStaged: // a publisher may also wait for the right one
 		t.failf("%s publishes a zip of another build than SHA256SUMS", r.publishCall(zip))
 	case err != nil && err != errReported && !isRefused(err):
 		t.failf("%s, with a zip of another build than SHA256SUMS, fails with an error that is not an UploadError: %v", r.publishCall(zip), err)
 	}
-	r.mustBeEarly("after a zip of another build")
+	r.mustNotBeServed("after a zip of another build")
 	r.mustPut(zip, ", after bad files,", rekisteri.StatePublished)
 	r.mustBeServed("after bad files and good ones")
 }
@@ -187,7 +187,7 @@ func checkRace(t *tester) {
 	r := t.toPublish(acmeFooBar, "1.0.0+build", 0)
 	wrong := r.wrongZip()
 	var mu sync.Mutex
-	published, wrongExists := 0, false // wrongExists: a wrong zip came when the release was published
+	published, wrongExists := 0, false // wrongExists: a wrong zip arrived after the release was published
 	start, done := make(chan struct{}), make(chan struct{})
 	send := func(by rekisteri.Publisher, name, what string, content []byte) {
 		<-start
@@ -236,8 +236,8 @@ func checkRace(t *tester) {
 	r.mustBeServed("after concurrent uploads")
 }
 
-// watch reads the release until done is closed, and reports it if the release is
-// served in part, or vanishes.
+// watch reads the release until done is closed. It fails the rule if only a
+// part of the release is served, or if the release vanishes.
 func (r *toPublish) watch(done <-chan struct{}) {
 	call := releaseCall(r.provider, r.version)
 	seen := false

@@ -16,7 +16,7 @@
 // of every file. The backend must hold these releases and no others.
 //
 // Do not call the backend before Test does: some rules are about first calls,
-// which find an empty cache.
+// when the cache is empty.
 //
 // Run the test with the race detector (go test -race). Test calls the backend
 // from many goroutines, and only the detector finds every data race.
@@ -26,7 +26,8 @@
 // A backend that stores files is a [rekisteri.Opener], and returns packages with
 // empty URLs. Test opens every such file and compares its content. A backend
 // that links to files elsewhere returns packages with URLs. Test does not follow
-// them, so they may be made up. A backend can do both, file by file.
+// them, so they may be made up. A backend can do both, file by file. If Open
+// returns a [rekisteri.Redirect], Test checks its size, and does not follow it.
 //
 // # Optional interfaces
 //
@@ -97,7 +98,7 @@ type tester struct {
 	faults   map[*rule][]string // where each rule is broken
 	stack    []byte             // of the first panic
 	returned map[any]returnedValue
-	stopped  error // why the backend is no longer called; nil: it is
+	stopped  error // why the backend is no longer called; nil: calls go on
 }
 
 func newTester(ctx context.Context, b rekisteri.Backend) *tester {
@@ -139,7 +140,7 @@ func (t *tester) fail(r *rule, format string, args ...any) {
 // failf records that the backend breaks the rule that is being checked.
 func (t *tester) failf(format string, args ...any) { t.fail(t.rule, format, args...) }
 
-// err returns an error for the call rules and those of rules that are broken.
+// err returns an error for the broken rules among callRules and rules.
 func (t *tester) err(rules []rule) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -111,6 +111,12 @@ func TestGood(t *testing.T) {
 			return m
 		},
 		"new values with each call": func() rekisteri.Backend { return backendOnly{newDatabase()} },
+		"redirects to zips": func() rekisteri.Backend {
+			m := load()
+			b := newFakeBackend(m)
+			redirectWith(func(to *rekisteri.Redirect) error { return to })(nil, m, b)
+			return b
+		},
 		"a provider list that ends with its context": func() rekisteri.Backend {
 			m := load()
 			b := newFakeBackend(m)

@@ -30,7 +30,7 @@ func Releases() fs.FS {
 var embeddedKeys embed.FS
 
 // Keys returns the files of [Releases] that hold signing keys, and no others, at
-// the same paths. This is a tree that waits for its first release.
+// the same paths. This is the tree of a registry without releases.
 func Keys() fs.FS {
 	tree, err := fs.Sub(embeddedKeys, "testdata/releases")
 	if err != nil {
@@ -107,12 +107,13 @@ func signingKey(name string) rekisteri.SigningKey {
 }
 
 // catalog describes the releases in testdata. It is written by hand, so that a
-// backend that reads the tree is not compared with its own reading.
+// backend that reads the tree is not compared with itself.
 //
 // It has the names and versions that backends mix up: a type and a namespace
 // that begin with another one; the same type in two namespaces, with the same
 // version and other files; 9 and 10, which sort in the wrong order as text; and
-// "+", which is an escape in URLs, and is followed by what makes another version.
+// "+", which is an escape in URLs, and is followed by build metadata, which makes
+// another version.
 var catalog = []struct {
 	provider rekisteri.Provider
 	keys     []string // files of the keys; the first made the signatures

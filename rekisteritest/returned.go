@@ -10,7 +10,7 @@ import (
 // A returnedValue is a value that the backend returned.
 type returnedValue struct {
 	call string // the first call that returned it
-	copy any    // of the value at that time; a pointer, too
+	copy any    // a copy of the value at that time; also a pointer
 }
 
 // keepReturned records a value for [tester.compareReturned], and checks that a

@@ -16,7 +16,7 @@ var (
 	}
 	unchanged = &rule{
 		name: "returned values do not change",
-		why:  "other requests read them at the same time; and the registry does not encode a pointer again that it already knows",
+		why:  "other requests read them at the same time, and the registry does not encode the same pointer again",
 	}
 
 	callRules = []*rule{noPanic, inTime, noNil, unchanged}
@@ -121,6 +121,13 @@ var rules = []rule{
 		applies: isOpener,
 		check:   checkOpenTwice,
 	},
+	{
+		name: "redirects lead to a file",
+		why: "clients follow the URL, and the registry answers HEAD with the size; " +
+			"an error that contains the URL puts it into the log, where everyone who reads it can download the file",
+		applies: isOpener,
+		check:   checkRedirects,
+	},
 
 	// Lister.
 	{
@@ -137,7 +144,7 @@ var rules = []rule{
 	},
 	{
 		name:    "the provider list is complete",
-		why:     "pages and mirrors lack a missing provider, show one twice that is yielded twice, and have broken links to an extra one",
+		why:     "pages and mirrors lack a missing provider, show a repeated one twice, and have broken links to an extra one",
 		applies: isLister,
 		check:   checkList,
 	},

@@ -12,6 +12,7 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -22,25 +23,6 @@ import (
 
 // host is the host name of the registry in the clients' configuration.
 const host = "rekisteri.test"
-
-// eachClient runs a test with every client on this machine, in parallel with
-// other tests. If CI is set, Terraform has to be there.
-func eachClient(t *testing.T, test func(t *testing.T, client string)) {
-	for _, name := range []string{"terraform", "tofu"} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			client, err := exec.LookPath(name)
-			switch {
-			case err == nil:
-				test(t, client)
-			case name == "terraform" && os.Getenv("CI") != "":
-				t.Fatal("there is no terraform on this machine")
-			default:
-				t.Skipf("there is no %s on this machine", name)
-			}
-		})
-	}
-}
 
 // skipLong skips a test that runs a client more often than -short allows.
 func skipLong(t *testing.T) {
@@ -126,16 +108,15 @@ func checkLock(t *testing.T, dir string) {
 func TestInit(t *testing.T) {
 	t.Parallel()
 	certFile, keyFile := servertest.Certificate(t, t.TempDir(), time.Now().Add(time.Hour))
-	addr := freeAddr(t)
 	for _, test := range []struct {
 		name  string
-		flags []string
+		flags []string // ADDR is a free address
 		tls   bool
 		short bool // it runs with -short as well
 	}{
 		{name: "http", short: true},
 		{name: "subpath", flags: []string{"-prefix", "/portal/tf"}},
-		{name: "absolute URLs", flags: []string{"-prefix", "/tf", "-addr", addr, "-external-url", "http://" + addr + "/tf/"}},
+		{name: "absolute URLs", flags: []string{"-prefix", "/tf", "-addr", "ADDR", "-external-url", "http://ADDR/tf/"}},
 		{name: "https", flags: []string{"-tls-cert", certFile, "-tls-key", keyFile}, tls: true},
 		{name: "https subpath", flags: []string{"-prefix", "/tf", "-tls-cert", certFile, "-tls-key", keyFile}, tls: true},
 	} {
@@ -146,8 +127,12 @@ func TestInit(t *testing.T) {
 			if test.tls && runtime.GOOS != "linux" {
 				t.Skip("the certificates that a client trusts can be set for one process on Linux only")
 			}
-			eachClient(t, func(t *testing.T, client string) {
-				s := start(t, test.flags...)
+			servertest.EachClient(t, func(t *testing.T, client string) {
+				addr, flags := freeAddr(t), slices.Clone(test.flags)
+				for i := range flags {
+					flags[i] = strings.ReplaceAll(flags[i], "ADDR", addr)
+				}
+				s := start(t, flags...)
 				source, env := host+"/demo/hello", clientConfig(t, s.URL, "")
 				if test.tls {
 					source, env = "localhost:"+s.Port+"/Demo/Hello", "SSL_CERT_FILE="+certFile // clients lower the case
@@ -172,22 +157,22 @@ func freeAddr(t *testing.T) string {
 func TestTrial(t *testing.T) {
 	skipLong(t)
 	t.Parallel()
-	eachClient(t, func(t *testing.T, client string) {
+	servertest.EachClient(t, func(t *testing.T, client string) {
 		s := start(t)
 		servertest.Within(t, 5*time.Second, func() bool { return strings.Contains(s.Stdout.String(), "\nfi\n") })
 		_, script, ok := strings.Cut(s.Stdout.String(), "from here:\n")
 		if !ok {
 			t.Fatalf("the command printed %q", s.Stdout.String())
 		}
-		tmp := t.TempDir()
-		bin := filepath.Join(t.TempDir(), "terraform") // whichever client it is
-		if err := os.Symlink(client, bin); err != nil {
-			t.Skip(err)
+		tmp, bin := t.TempDir(), t.TempDir() // with nothing but what the script needs
+		for _, tool := range []string{"cat", "mktemp"} {
+			symlink(t, lookTool(t, tool), filepath.Join(bin, tool))
 		}
-		cmd := exec.CommandContext(t.Context(), "sh")
+		symlink(t, client, filepath.Join(bin, path.Base(t.Name())))
+		cmd := exec.CommandContext(t.Context(), lookTool(t, "sh"))
 		cmd.Stdin = strings.NewReader(script)
 		cmd.Env = cleanEnv(t, "TMPDIR="+tmp, "TF_CLI_ARGS=-no-color")
-		cmd.Env[0] = "PATH=" + filepath.Dir(bin) + string(filepath.ListSeparator) + os.Getenv("PATH")
+		cmd.Env[0] = "PATH=" + bin
 		out, err := cmd.CombinedOutput()
 		if err != nil || !bytes.Contains(out, []byte(signed)) {
 			t.Fatalf("%v\n%s", err, out)
@@ -198,6 +183,14 @@ func TestTrial(t *testing.T) {
 		}
 		checkLock(t, filepath.Dir(locks[0]))
 	})
+}
+
+// symlink makes a link, or skips the test where that is not allowed.
+func symlink(t *testing.T, target, link string) {
+	t.Helper()
+	if err := os.Symlink(target, link); err != nil {
+		t.Skip(err)
+	}
 }
 
 // copySample copies a directory of the sample.
@@ -217,7 +210,7 @@ func copySample(t *testing.T, name, dir string) {
 func TestReleaseDirectory(t *testing.T) {
 	skipLong(t)
 	t.Parallel()
-	eachClient(t, func(t *testing.T, client string) {
+	servertest.EachClient(t, func(t *testing.T, client string) {
 		dir := t.TempDir()
 		release := filepath.Join(dir, "acme", "hello", "1.0.0")
 		copySample(t, "demo", filepath.Join(dir, "acme")) // with the key, demo.asc
@@ -251,7 +244,7 @@ func TestReleaseDirectory(t *testing.T) {
 func TestDamagedZip(t *testing.T) {
 	skipLong(t)
 	t.Parallel()
-	eachClient(t, func(t *testing.T, client string) {
+	servertest.EachClient(t, func(t *testing.T, client string) {
 		dir := t.TempDir()
 		copySample(t, "", dir)
 		release := filepath.Join(dir, "demo", "hello", "1.0.0")
@@ -283,7 +276,7 @@ func TestPrivate(t *testing.T) {
 	servertest.WriteFile(t, linkKey, key+"\n")
 	releases := filepath.Join(dir, "providers")
 	copySample(t, "", releases)
-	eachClient(t, func(t *testing.T, client string) {
+	servertest.EachClient(t, func(t *testing.T, client string) {
 		s := start(t, "-dir", releases, "-tokens", tokens, "-link-key", linkKey, "-debug")
 		const source = host + "/demo/hello"
 		config := clientConfig(t, s.URL, "")

@@ -51,6 +51,6 @@ func (d *directory) Open(_ context.Context, opts *rekisteri.FSOptions) (*server.
 	if err != nil {
 		return nil, err
 	}
-	opts.Store = fsys // which is written to only if somebody may publish
+	opts.Store = fsys // nothing is written to it unless somebody may publish
 	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: d.path}, nil
 }

@@ -74,25 +74,18 @@ func startProcess(t *testing.T, bin, publicKey string) *process {
 // published.
 func (p *process) wantInit(t *testing.T, version string) {
 	t.Helper()
-	for _, name := range []string{"terraform", "tofu"} {
-		client, err := exec.LookPath(name)
-		if err != nil {
-			if name == "terraform" && os.Getenv("CI") != "" {
-				t.Fatal("there is no terraform on this machine")
+	for _, name := range servertest.Clients() {
+		t.Run(name, func(t *testing.T) {
+			dir := newModule(t, host+"/acme/foo")
+			out, err := runInit(t, servertest.LookClient(t, name), dir, cleanEnv(t, clientConfig(t, p.url, publishToken)))
+			if err != nil || !strings.Contains(out, "v"+version+" (signed, key ID ") && !strings.Contains(out, "v"+version+" (self-signed, key ID ") {
+				t.Fatalf("init: %v\n%s", err, out)
 			}
-			t.Logf("there is no %s on this machine", name)
-			continue
-		}
-		dir := newModule(t, host+"/acme/foo")
-		out, err := runInit(t, client, dir, cleanEnv(t, clientConfig(t, p.url, publishToken)))
-		if err != nil || !strings.Contains(out, "v"+version+" (signed, key ID ") && !strings.Contains(out, "v"+version+" (self-signed, key ID ") {
-			t.Errorf("%s init: %v\n%s", name, err, out)
-			continue
-		}
-		lock, err := os.ReadFile(filepath.Join(dir, ".terraform.lock.hcl"))
-		if n := bytes.Count(lock, []byte("zh:")); err != nil || n < 2 {
-			t.Errorf("%s: the lock file has %d hashes, %v", name, n, err)
-		}
+			lock, err := os.ReadFile(filepath.Join(dir, ".terraform.lock.hcl"))
+			if n := bytes.Count(lock, []byte("zh:")); err != nil || n < 2 {
+				t.Errorf("the lock file has %d hashes, %v", n, err)
+			}
+		})
 	}
 }
 
@@ -360,9 +353,7 @@ func TestGoReleaser(t *testing.T) {
 		servertest.WriteFile(t, filepath.Join(work, "providers", "acme", "acme.asc"), p.publicKey)
 		servertest.WriteFile(t, filepath.Join(work, "acme.asc"), p.publicKey)
 		for _, name := range []string{"dist", "terraform-registry-manifest.json"} {
-			if err := os.Symlink(filepath.Join(p.dir, name), filepath.Join(work, name)); err != nil {
-				t.Skip(err)
-			}
+			symlink(t, filepath.Join(p.dir, name), filepath.Join(work, name))
 		}
 		mustRun(t, work, nil, "sh", "-ec", docBlock(t, "sh", "mkdir -p providers/acme/foo/1.2.3\n"))
 		s := start(t, "-dir", filepath.Join(work, "providers"))

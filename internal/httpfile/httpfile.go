@@ -5,6 +5,7 @@
 package httpfile
 
 import (
+	"bytes"
 	"fmt"
 	"io"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 const (
 	writeChunk      = 64 << 10 // the bytes for which the write deadline is extended
 	minWriteTimeout = 10 * time.Minute
+	firstRead       = 512 // the bytes that are read before the header is sent
 )
 
 // Sent is what was sent to a client.
@@ -57,6 +59,7 @@ func Serve(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, sent
 	case cw.refused != 0:
 		return &RefusedError{cw.refused}
 	case cw.err == nil:
+		cw.sendHeader() // if there is no body
 		return nil
 	case cw.source.err == nil:
 		return &HungUpError{sent.Bytes, cw.err}
@@ -74,6 +77,7 @@ type writer struct {
 	sent    *Sent
 	timeout time.Duration // for a chunk; 0: none
 
+	status  int   // that ServeContent chose; sent with the first bytes of the body
 	refused int   // the error status that ServeContent chose
 	err     error // what ended the body early
 	source  *source
@@ -100,8 +104,16 @@ func (w *writer) WriteHeader(code int) {
 		w.refused = code
 		return
 	}
-	w.sent.Status = code
-	w.ResponseWriter.WriteHeader(code)
+	w.status = code
+}
+
+// sendHeader sends the header if it was not sent yet. The first bytes of content
+// were read by then: the caller can still answer if content cannot be read.
+func (w *writer) sendHeader() {
+	if w.sent.Status == 0 {
+		w.sent.Status = w.status
+		w.ResponseWriter.WriteHeader(w.status)
+	}
 }
 
 // Write implements [http.ResponseWriter]. ServeContent uses it for error texts,
@@ -110,6 +122,7 @@ func (w *writer) Write(b []byte) (int, error) {
 	if w.refused != 0 {
 		return len(b), nil
 	}
+	w.sendHeader()
 	n, err := w.ResponseWriter.Write(b)
 	w.sent.Bytes += int64(n)
 	return n, err
@@ -127,7 +140,16 @@ func (w *writer) ReadFrom(src io.Reader) (n int64, err error) {
 	file, isFile := limited.R.(*os.File)
 	if isFile {
 		from = file
+	} else if limited.N > 0 {
+		first := make([]byte, min(limited.N, firstRead))
+		read, err := w.source.Read(first)
+		if read == 0 && err != nil && err != io.EOF {
+			w.err = err
+			return 0, err
+		}
+		from = io.MultiReader(bytes.NewReader(first[:read]), w.source)
 	}
+	w.sendHeader()
 	for n < limited.N && w.err == nil {
 		chunk := &io.LimitedReader{R: from, N: limited.N - n}
 		if w.timeout > 0 {

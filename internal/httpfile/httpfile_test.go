@@ -65,6 +65,8 @@ func TestServe(t *testing.T) {
 		{name: "condition", header: [2]string{"If-Match", `"other"`}, err: "condition or range"},
 		{name: "read error", file: file{at: 5, err: errDisk}, status: 200, bytes: 5, body: "01234", err: "cannot be read after 5 bytes: input/output error"},
 		{name: "read error in a range", header: [2]string{"Range", "bytes=2-8"}, file: file{at: 5, err: errDisk}, status: 206, bytes: 3, body: "234", err: "cannot be read after 3 bytes: input/output error"},
+		{name: "read error at the start", file: file{at: 0, err: errDisk}, err: "cannot be read after 0 bytes: input/output error"},
+		{name: "read error at the start of a range", header: [2]string{"Range", "bytes=5-8"}, file: file{at: 5, err: errDisk}, err: "cannot be read after 0 bytes: input/output error"},
 		{name: "shorter than its size", file: file{at: 5, err: io.EOF}, status: 200, bytes: 5, body: "01234", err: "cannot be read after 5 bytes: unexpected EOF"},
 		{name: "no size", file: file{seek: errDisk}, err: "input/output error"},
 		{name: "closed connection", closed: true, status: 200, err: "the client hung up after 0 bytes: the connection is closed", hungUp: true},

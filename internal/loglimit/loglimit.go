@@ -9,7 +9,7 @@ import (
 
 const (
 	every      = time.Hour
-	maxReports = 10_000 // in that time; more are not reported
+	maxReports = 10_000 // in that time; further ones are dropped
 )
 
 // A Limit allows each report once an hour, and a limited number of them. Its zero

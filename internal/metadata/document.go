@@ -369,7 +369,10 @@ func (d *decoder) version(version string, e *versionJSON, outer sharedJSON) Vers
 		}
 		v.Protocols = append(v.Protocols, d.intern(protocol))
 	}
-	seen := make(map[[2]string]bool, len(e.Platforms))
+	var seen map[[2]string]bool
+	if !d.checked {
+		seen = make(map[[2]string]bool, len(e.Platforms))
+	}
 	for i := range e.Platforms {
 		pkg, err := d.pkg(&e.Platforms[i], e.sharedJSON.or(outer))
 		platform := [2]string{pkg.OS, pkg.Arch}
@@ -380,7 +383,9 @@ func (d *decoder) version(version string, e *versionJSON, outer sharedJSON) Vers
 			d.report(fmt.Sprintf("version %s, entry %d of platforms: %v", v.Version, i+1, err), "the platform is not served", "correct the entry")
 			continue
 		}
-		seen[platform] = true
+		if !d.checked {
+			seen[platform] = true
+		}
 		v.Packages = append(v.Packages, pkg)
 	}
 	return v
@@ -401,11 +406,14 @@ func (d *decoder) pkg(p *platformJSON, outer sharedJSON) (Package, error) {
 	if strings.HasSuffix(pkg.URL, pkg.Filename) {
 		pkg.Filename = pkg.URL[len(pkg.URL)-len(pkg.Filename):] // share the memory
 	}
-	sum, err := hex.DecodeString(p.SHASum)
-	if err != nil || len(sum) != sha256.Size {
+	isSum := len(p.SHASum) == hex.EncodedLen(sha256.Size)
+	if isSum {
+		_, err := hex.Decode(pkg.SHA256[:], []byte(p.SHASum))
+		isSum = err == nil
+	}
+	if !isSum {
 		return pkg, fmt.Errorf("the shasum %q is not 64 hexadecimal digits", p.SHASum)
 	}
-	pkg.SHA256 = [sha256.Size]byte(sum)
 	if d.checked {
 		return pkg, nil
 	}

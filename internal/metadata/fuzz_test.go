@@ -38,6 +38,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		said := packagesOf(t, text)
 		seen := make(map[string]bool)
+		var buf metadata.Buffer
 		for _, v := range doc.Versions {
 			if !names.ValidVersion(v.Version) || seen[v.Version] || len(v.Packages) == 0 {
 				t.Errorf("version %+v", v)
@@ -63,7 +64,8 @@ func FuzzDecode(f *testing.F) {
 			if !ok {
 				t.Fatalf("Span(%s) is missing", v.Version)
 			}
-			one, ok := doc.Index.Decode(v.Version, text[at:][:n])
+			buf.Part = text[at:][:n]
+			one, ok := doc.Index.Decode(v.Version, &buf)
 			if !ok || !reflect.DeepEqual(*one, v) {
 				t.Errorf("read alone: %+v, %v, want %+v", one, ok, v)
 			}

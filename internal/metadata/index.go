@@ -3,7 +3,6 @@ package metadata
 import (
 	"encoding/json"
 	"hash/maphash"
-	"maps"
 	"slices"
 	"strings"
 )
@@ -43,18 +42,28 @@ func (ix *Index) find(version string) (at span, ok bool) {
 	return ix.spans[i], true
 }
 
-// Decode decodes a version from the part of the document at its [Index.Span].
-// It reports false if the part has changed since the document was decoded.
-func (ix *Index) Decode(version string, part []byte) (v *Version, ok bool) {
+// A Buffer is memory that [Index.Decode] uses. Its zero value is ready to use. It
+// must not be used concurrently.
+type Buffer struct {
+	Part      []byte // of the document
+	platforms []platformJSON
+}
+
+// Decode decodes a version from the part of the document at its [Index.Span],
+// which is buf.Part. It reports false if the part has changed since the document
+// was decoded. The version does not retain memory of buf.
+func (ix *Index) Decode(version string, buf *Buffer) (v *Version, ok bool) {
 	at, ok := ix.find(version)
-	if !ok || maphash.Bytes(ix.seed, part) != at.hash {
+	if !ok || maphash.Bytes(ix.seed, buf.Part) != at.hash {
 		return nil, false
 	}
-	d := newDecoder(maps.Clone(ix.armors)) // since calls may be concurrent
+	d := newDecoder(ix.armors) // which has all of the document's, so it is not changed
 	d.checked = at.good
-	e := versionJSON{Platforms: make([]platformJSON, 0, 16)} // most have no more
-	json.Unmarshal(part, &e)                                 // an error has been reported
+	e := versionJSON{Platforms: buf.platforms[:0]}
+	json.Unmarshal(buf.Part, &e) // an error has been reported
 	found := d.version(at.version, &e, ix.inherited)
+	buf.platforms = e.Platforms[:cap(e.Platforms)]
+	clear(buf.platforms) // json.Unmarshal would merge old values with new ones
 	return &found, true
 }
 

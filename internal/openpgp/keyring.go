@@ -58,6 +58,19 @@ func (k *Key) supersedes(other *Key) bool {
 // Keys returns the keys in their order.
 func (r *Keyring) Keys() []RingKey { return r.keys }
 
+// NextExpiry returns when the first of the keys and subkeys that may sign now expires. A zero
+// time means never.
+func (r *Keyring) NextExpiry(now time.Time) (next time.Time) {
+	for _, key := range r.keys {
+		for _, signer := range key.Signers {
+			if end := earlier(key.Expires, signer.Expires); end.After(now) && !key.Revoked && !signer.Revoked {
+				next = earlier(next, end)
+			}
+		}
+	}
+	return next
+}
+
 // Signer returns the key that clients verify signed with, and the signature that they verify.
 // It returns nil, nil if no signature is by a key of the ring.
 //

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/openpgp"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 )
 
 // ring returns the keyring of files in testdata, in their order.
@@ -305,5 +306,42 @@ func TestJudgeAll(t *testing.T) {
 				t.Errorf("%s: signature %d: got signer %v", tt.file, i, key)
 			}
 		}
+	}
+}
+
+func TestNextExpiry(t *testing.T) {
+	for _, tt := range []struct {
+		name, now string
+		files     []string
+		want      string // empty: never
+	}{
+		{name: "no key", now: "2022-01-01"},
+		{name: "a key without an expiry", now: "2022-01-01", files: []string{"rsa.asc"}},
+		{name: "a revoked key", now: "2022-01-01", files: []string{"revoked.asc"}},
+		{name: "the first of several", now: "2022-01-01", files: []string{"rsa.asc", "extended.asc", "expired.asc"}, want: "2024-03-01"},
+		{name: "when that has expired", now: "2024-03-01", files: []string{"rsa.asc", "extended.asc", "expired.asc"}, want: "2030-01-01"},
+		{name: "the better copy of a key", now: "2022-01-01", files: []string{"extended-before.asc", "extended.asc"}, want: "2030-01-01"},
+		{name: "a subkey", now: "2022-01-01", files: []string{"ed25519-lapsed.asc"}, want: "2024-03-01"},
+	} {
+		now, err := time.Parse(time.DateOnly, tt.now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := ""
+		if next := ring(t, tt.files...).NextExpiry(now); !next.IsZero() {
+			got = next.Format(time.DateOnly)
+		}
+		if got != tt.want {
+			t.Errorf("%s: %q, want %q", tt.name, got, tt.want)
+		}
+	}
+	key := pgptest.NewKey("a revoked key that expires")
+	key.Expires, key.Revoked = key.Created.AddDate(1, 0, 0), true
+	read, err := openpgp.ReadKeys([]byte(key.Armor()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if next := openpgp.NewKeyring([]openpgp.KeyFile{{Keys: read}}).NextExpiry(key.Created); !next.IsZero() {
+		t.Errorf("a revoked key that expires: %v, want never", next)
 	}
 }

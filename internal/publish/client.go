@@ -22,8 +22,8 @@ import (
 const (
 	parallel = 4 // uploads at a time
 
-	// Requests that may succeed later are sent again, with longer and longer
-	// pauses of this length in all.
+	// A request that may succeed later is sent again, after longer and longer
+	// pauses that add up to allPauses.
 	firstPause = time.Second
 	maxPause   = 16 * time.Second
 	allPauses  = time.Minute
@@ -32,7 +32,7 @@ const (
 	// and a proxy in front of it may take a while to store a large zip.
 	stallTimeout = 3 * time.Minute
 
-	maxAnswer    = 32 << 20 // bytes of an answer that are read; a list of versions may be long
+	maxAnswer    = 32 << 20 // bytes that are read of an answer; a list of versions may be long
 	maxRedirects = 3        // of a GET, as Terraform follows them
 )
 
@@ -78,10 +78,10 @@ func (c *client) mayGetToken(u *url.URL) error {
 	if u.Scheme == "https" || c.insecure || u.Hostname() == "localhost" || ip != nil && ip.IsLoopback() {
 		return nil
 	}
-	return fmt.Errorf("the token is not sent to %s://%s, where others could read it on its way: use https, or set -insecure-http", u.Scheme, u.Host)
+	return fmt.Errorf("the token is not sent to %s://%s, where others could read it in transit: use https, or set -insecure-http", u.Scheme, u.Host)
 }
 
-// A finalError is one that another attempt would get again.
+// A finalError is an error that another attempt would get again.
 type finalError struct{ error }
 
 func (e *finalError) Unwrap() error { return e.error }
@@ -112,7 +112,7 @@ type answer struct {
 // A statusError is an answer that is an error.
 type statusError struct {
 	status int
-	detail string // what the registry says, or else what is to be done; may be empty
+	detail string // the detail from the registry, or else advice; may be empty
 }
 
 func (e *statusError) Error() string {
@@ -133,11 +133,11 @@ func isTransient(status int) bool {
 		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return true
 	}
-	return false // 507, too: somebody has to make room
+	return false // also for 507: somebody has to free some space
 }
 
-// retry calls attempt until it succeeds, or fails for good. what begins the
-// lines that tell of failures.
+// retry calls attempt until it succeeds, or fails for good. The lines
+// about failures begin with what.
 func (c *client) retry(ctx context.Context, what string, attempt func() (*answer, error)) (*answer, error) {
 	var paused time.Duration
 	for next := firstPause; ; next = min(2*next, maxPause) {
@@ -171,7 +171,7 @@ func (c *client) retry(ctx context.Context, what string, attempt func() (*answer
 	}
 }
 
-// error returns the error that an answer is.
+// error returns an answer as an error.
 func (a *answer) error() error {
 	var page struct{ Detail string }
 	json.Unmarshal(a.body, &page) // another server's page has no detail
@@ -202,10 +202,10 @@ func (c *client) do(req *http.Request) (*answer, error) {
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if failed, ok := errors.AsType[*url.Error](err); ok {
-			err = failed.Err // the URL is told by the caller
+			err = failed.Err // the caller adds the URL
 		}
 		if errors.Is(err, http.ErrSchemeMismatch) {
-			err = fmt.Errorf("%w; if that is meant, begin the URL with http://", err)
+			err = fmt.Errorf("%w; if you want plain http, begin the URL with http://", err)
 		}
 		return nil, err
 	}
@@ -264,8 +264,8 @@ func (c *client) tryPut(ctx context.Context, u *url.URL, f file) (*answer, error
 	return a, err
 }
 
-// receipt returns what became of an uploaded file. It does not take the page of
-// another server for a success.
+// receipt returns what became of an uploaded file. It returns an error for the
+// page of another server, whatever its status.
 func (a *answer) receipt() (*rekisteri.Receipt, error) {
 	switch a.status {
 	case http.StatusOK, http.StatusCreated, http.StatusAccepted:

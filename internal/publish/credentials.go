@@ -16,9 +16,9 @@ const (
 	tokenVariablePrefix = "TF_TOKEN_"
 )
 
-// findToken returns the token for a host, such as registry.example:8443, from
-// where Terraform and OpenTofu have theirs. REKISTERI_TOKEN wins. An error does
-// not hold a token.
+// findToken returns the token for a host, such as registry.example:8443, from the
+// places where Terraform and OpenTofu look for it. REKISTERI_TOKEN wins. An
+// error does not hold a token.
 func findToken(host string) (string, error) {
 	if value, ok := os.LookupEnv(tokenVariable); ok {
 		return checkToken(value, "the variable "+tokenVariable)
@@ -35,7 +35,7 @@ func findToken(host string) (string, error) {
 		return "", err
 	}
 	if source == "" {
-		return "", fmt.Errorf("there is no token for %s: set %s, or use what Terraform uses: %s, or a credentials block of its configuration (credentials helpers are not asked)",
+		return "", fmt.Errorf("there is no token for %s: set %s, or use Terraform's settings: %s, or a credentials block of its configuration (credentials helpers are not used)",
 			host, tokenVariable, variableOfHost(host))
 	}
 	return checkToken(token, source)

@@ -103,7 +103,7 @@ func TestFindToken(t *testing.T) {
 		want  string
 		err   string
 	}{
-		{name: "nothing", err: "there is no token for tf-reg.acme.example: set REKISTERI_TOKEN, or use what Terraform uses: TF_TOKEN_tf__reg_acme_example, or"},
+		{name: "nothing", err: "there is no token for tf-reg.acme.example: set REKISTERI_TOKEN, or use Terraform's settings: TF_TOKEN_tf__reg_acme_example, or"},
 		{name: "own variable", env: map[string]string{"REKISTERI_TOKEN": "own", "TF_TOKEN_tf__reg_acme_example": "env"}, want: "own"},
 		{name: "line break at the end", env: map[string]string{"REKISTERI_TOKEN": "own\n"}, want: "own"},
 		{name: "empty", env: map[string]string{"REKISTERI_TOKEN": "", "TF_TOKEN_tf__reg_acme_example": "env"}, err: "the variable REKISTERI_TOKEN is empty"},

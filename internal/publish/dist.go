@@ -47,9 +47,9 @@ type reader struct {
 	findings []release.Finding
 }
 
-// readDist reads the release of a provider type in a directory. The findings are
-// what is wrong with it, and what its publisher should know; without a dist, one
-// of them is not a note. An error says that there is no release to judge.
+// readDist reads the release of a provider type in a directory. The findings
+// say what is wrong with it, and what its publisher should know. The dist is
+// nil if one of them is not a note. An error says that no release was found.
 func readDist(ctx context.Context, dir, typ, keyFile string) (*dist, []release.Finding, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
@@ -197,8 +197,8 @@ func (r *reader) file(name string) file {
 	return file{name: name, path: r.paths[name], size: f.Size, sha256: *f.SHA256}
 }
 
-// addManifest reads the manifest. GoReleaser leaves it in the provider's
-// repository, under another name.
+// addManifest reads the manifest. GoReleaser does not copy it: it is in the
+// provider's repository, under another name.
 func (r *reader) addManifest(version string, sums *release.Sums) {
 	name := release.ManifestName(r.typ, version)
 	want, named := sums.Of(name)
@@ -238,7 +238,7 @@ func (r *reader) addManifest(version string, sums *release.Sums) {
 }
 
 // readKeys returns the keys in a file, or, without one, those in *.asc files
-// beside the release. Those may be for something else.
+// beside the release. Those need not be the keys of this release.
 func (r *reader) readKeys(keyFile string) (*openpgp.Keyring, error) {
 	paths := []string{keyFile}
 	if keyFile == "" {

@@ -20,11 +20,11 @@ import (
 const notes = `The directory is what GoReleaser wrote. Of the files in it, only those of the
 release are sent. The manifest may be in its parent directory.
 
-The token comes from the variable REKISTERI_TOKEN, or from where Terraform has it:
+The token comes from the variable REKISTERI_TOKEN, or from Terraform's settings:
 TF_TOKEN_<host>, or a credentials block of its configuration.
 
-The command ends with status 0 only if the release is published. To run it again
-does no harm: it sends what is missing.`
+The command ends with status 0 only if the release is published. It is
+safe to run again: it sends only what is missing.`
 
 // Command returns the command that publishes a release.
 func Command() server.Command {
@@ -37,8 +37,8 @@ func Command() server.Command {
 			p := new(publisher)
 			flags.StringVar(&p.to, "to", "", "`URL` or host name of the registry; with a path, it is where the registry is mounted")
 			flags.StringVar(&p.provider, "provider", "", "`namespace/type` of the provider")
-			flags.StringVar(&p.keyFile, "key", "", "`file` with the public key to verify the signature with (default: the *.asc files beside the release; without any, only the registry verifies)")
-			flags.BoolVar(&p.insecure, "insecure-http", false, "send the token over plain http to other machines, too")
+			flags.StringVar(&p.keyFile, "key", "", "`file` with the public key to verify the signature with (default: the *.asc files in the directory or its parent; without any, only the registry verifies)")
+			flags.BoolVar(&p.insecure, "insecure-http", false, "send the token over plain http to other machines as well")
 			return p.run
 		},
 	}
@@ -84,8 +84,7 @@ func (p *publisher) run(ctx context.Context, args []string, stdout, stderr io.Wr
 	return nil
 }
 
-// publish publishes the release in a directory, and returns what there is to
-// tell.
+// publish publishes the release in a directory, and returns a line for the user.
 func (p *publisher) publish(ctx context.Context, c *client, to *url.URL, provider rekisteri.Provider, dir string) (string, error) {
 	if err := c.mayGetToken(to); err != nil {
 		return "", err

@@ -152,7 +152,7 @@ func TestPublishFailures(t *testing.T) {
 				w.Write([]byte(`{"state":"staged","missing":["` + zipFile + `"]}`))
 			}
 			return req.Method == http.MethodPut
-		}, err: "all files were sent, and the registry still lacks " + zipFile},
+		}, err: "all files were sent, but the registry still lacks " + zipFile},
 		{name: "control characters", before: func(w http.ResponseWriter, req *http.Request) bool {
 			if req.Method == http.MethodPut {
 				w.WriteHeader(409)

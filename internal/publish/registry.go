@@ -43,8 +43,8 @@ func parseRegistry(to string) (*url.URL, error) {
 }
 
 // discover returns the base of a registry's URLs, which ends in a slash. A URL
-// with a path is the base itself. Else the host's discovery document has it, as
-// for Terraform.
+// with a path is the base itself. Otherwise the base comes from the host's
+// discovery document, as for Terraform.
 func (c *client) discover(ctx context.Context, to *url.URL) (*url.URL, error) {
 	if strings.Trim(to.Path, "/") != "" {
 		return to.JoinPath("/"), nil
@@ -70,7 +70,7 @@ func (c *client) discover(ctx context.Context, to *url.URL) (*url.URL, error) {
 	}
 	base, ok := strings.CutSuffix(providers.Path, providersPath)
 	if !ok {
-		return nil, fmt.Errorf("%s names %s for %s, which is not a registry that can be published to this way: its URLs end in %s", at, providers.Redacted(), service, providersPath)
+		return nil, fmt.Errorf("%s names %s for %s, but this command publishes only to registries whose URL ends in %s", at, providers.Redacted(), service, providersPath)
 	}
 	return &url.URL{Scheme: providers.Scheme, Host: providers.Host, Path: base}, nil
 }

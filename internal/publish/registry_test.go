@@ -44,7 +44,7 @@ func TestDiscover(t *testing.T) {
 		{name: "login page", documents: map[string]string{"https://r.example/.well-known/terraform.json": "<html>"}, err: "it names no providers.v1 service"},
 		{name: "no providers", documents: map[string]string{"https://r.example/.well-known/terraform.json": `{"modules.v1":"/m/"}`}, err: "it names no providers.v1 service"},
 		{name: "providers for other versions", documents: map[string]string{"https://r.example/.well-known/terraform.json": document(`{}`)}, err: "it names no providers.v1 service"},
-		{name: "another registry", documents: map[string]string{"https://r.example/.well-known/terraform.json": document(`"/api/registry/v1/tf-providers/"`)}, err: "which is not a registry that can be published to this way"},
+		{name: "another registry", documents: map[string]string{"https://r.example/.well-known/terraform.json": document(`"/api/registry/v1/tf-providers/"`)}, err: "but this command publishes only to registries whose URL ends in"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := newClient(secret, test.insecure, transport(func(req *http.Request) (*http.Response, error) {

@@ -27,11 +27,11 @@ func (t *target) put(ctx context.Context, f file) (*rekisteri.Receipt, error) {
 	return t.client.put(ctx, u, f)
 }
 
-// upload uploads a release. It reports whether that was published before.
+// upload uploads a release. It reports whether the release was published before.
 //
-// SHA256SUMS and its signature come first: what is wrong with the token or the
-// key is known before the zips are sent, and the answers say which files the
-// registry has already.
+// SHA256SUMS and its signature come first. A wrong token or key is then found
+// before the zips are sent, and the answers say which files the registry has
+// already.
 func (t *target) upload(ctx context.Context, d *dist) (before bool, _ error) {
 	receipt, err := t.send(ctx, d.sums)
 	if err == nil && receipt.State == rekisteri.StateUnchanged {
@@ -47,10 +47,10 @@ func (t *target) upload(ctx context.Context, d *dist) (before bool, _ error) {
 		receipt, err = t.sendAll(ctx, t.lacking(d, receipt), nil)
 	}
 	if isRefused(err) {
-		// Files of another build that was never completed may contradict these.
-		// To send all files replaces them, though some may be refused again.
+		// Files of an incomplete upload of another build may contradict these.
+		// Sending all files replaces them, though some may be refused again.
 		t.progress.printf("%v", err)
-		t.progress.printf("sending all files, in case that is about files of an earlier upload")
+		t.progress.printf("sending all files, in case the error is about files of an earlier upload")
 		receipt, err = t.sendAll(ctx, d.others, isRefused)
 		if isStaged() {
 			receipt, err = t.send(ctx, d.sums)
@@ -63,7 +63,7 @@ func (t *target) upload(ctx context.Context, d *dist) (before bool, _ error) {
 		receipt, err = t.send(ctx, d.sums) // another publisher may have completed the release
 	}
 	if isStaged() {
-		err = fmt.Errorf("all files were sent, and the registry still lacks %s: run the command again", printable(strings.Join(receipt.Missing, ", ")))
+		err = fmt.Errorf("all files were sent, but the registry still lacks %s: run the command again", printable(strings.Join(receipt.Missing, ", ")))
 	}
 	return false, err
 }
@@ -81,7 +81,7 @@ func (t *target) lacking(d *dist, receipt *rekisteri.Receipt) []file {
 	return lacking
 }
 
-// isRefused reports whether a registry has refused what is in a file.
+// isRefused reports whether a registry has refused a file because of its content.
 func isRefused(err error) bool {
 	answer, ok := errors.AsType[*statusError](err)
 	return ok && answer.status == http.StatusUnprocessableEntity

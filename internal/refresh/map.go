@@ -5,8 +5,8 @@ import (
 	"sync"
 )
 
-// A Map is a cache of bounded size. Where there is no room, it evicts what was
-// used least recently. A Map is safe for concurrent use.
+// A Map is a cache of bounded size. If it is full, it evicts the least recently
+// used values. A Map is safe for concurrent use.
 type Map[K comparable, V any] struct {
 	limit   int64
 	evicted func(K, V)

@@ -1,5 +1,5 @@
-// Package refresh keeps values in memory that come from somewhere slow: a Value
-// is loaded again from time to time, a Map evicts what was not used for long.
+// Package refresh caches values that come from a slow source. A Value is loaded
+// again from time to time. A Map evicts what was not used recently.
 package refresh
 
 import (
@@ -26,8 +26,8 @@ type Policy struct {
 	FirstWait time.Duration
 
 	// Fresh is the age up to which a value is returned without waiting for the
-	// load that replaces it. Get waits for that load if the value is older, but
-	// no longer than StaleWait after the load started.
+	// load that replaces it. If the value is older, Get waits for that load,
+	// but no longer than until StaleWait after the start of the load.
 	Fresh, StaleWait time.Duration
 }
 
@@ -51,7 +51,7 @@ type snapshot[T any] struct {
 	next  time.Time // when it is loaded again
 }
 
-// A flight is a load that runs.
+// A flight is a running load.
 type flight[T any] struct {
 	started time.Time
 	began   time.Time     // when it began its work
@@ -60,15 +60,15 @@ type flight[T any] struct {
 	err     error
 }
 
-// New returns a Value. Its first load has loaded false and the zero value for
-// prev; later ones have the last good value. A panic of load counts as an error.
+// New returns a Value. load gets the last good value as prev. At first there is
+// none: loaded is then false. A panic of load counts as an error.
 func New[T any](policy *Policy, load func(prev T, loaded bool) (T, error)) *Value[T] {
 	return &Value[T]{policy: policy, load: load}
 }
 
-// Get returns the value. It returns an error only if nothing was loaded yet and
-// the load fails, ctx is done, or the load takes longer than the policy allows,
-// for which the error matches [context.DeadlineExceeded].
+// Get returns the value. It returns an error only if nothing was loaded yet,
+// and the load fails, ctx is done, or the load takes longer than FirstWait. The
+// error of the last case matches [context.DeadlineExceeded].
 func (v *Value[T]) Get(ctx context.Context) (value T, err error) {
 	now := time.Now()
 	s := v.current.Load()
@@ -102,9 +102,9 @@ func (v *Value[T]) Get(ctx context.Context) (value T, err error) {
 	return value, err
 }
 
-// Reload loads the value by a load that starts after the call, and returns its
-// result, or the last good value if the load fails. It waits no longer than the
-// policy's FirstWait, and returns an error then.
+// Reload waits for a load that starts after the call, and returns its result.
+// If the load fails, it returns the last good value. After the policy's
+// FirstWait, it returns an error.
 func (v *Value[T]) Reload(ctx context.Context) (value T, err error) {
 	called := time.Now()
 	timer := time.NewTimer(v.policy.FirstWait)
@@ -138,8 +138,8 @@ func (v *Value[T]) Peek() (value T, loaded bool) {
 	return value, false
 }
 
-// Overdue reports whether a load has been running for longer than Get waits for
-// one: what Get returns may be long out of date.
+// Overdue reports whether a load has been running for longer than Get waits. The
+// value that Get returns may then be very old.
 func (v *Value[T]) Overdue() bool {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -155,8 +155,8 @@ func (v *Value[T]) Expire() {
 	}
 }
 
-// Begin says that the load that calls it begins its work only now. What came
-// before was waiting, and does not count for Rest.
+// Begin is called by a load when it stops waiting and begins its work. The time
+// before that does not count for Rest.
 func (v *Value[T]) Begin() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -202,8 +202,8 @@ func (v *Value[T]) run(f *flight[T]) {
 	close(f.done)
 }
 
-// guard returns what f panics with as an error. In a goroutine of its own, a
-// panic would end the process.
+// guard calls f and returns a panic as an error. The load runs in a goroutine
+// of its own, where a panic would end the process.
 func guard[T any](f func() (T, error)) (value T, err error) {
 	defer func() {
 		if v := recover(); v != nil {

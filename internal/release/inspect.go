@@ -14,7 +14,7 @@ import (
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
 
-// A File is what is known of a file before anybody judges it.
+// A File is what was read of a file, for Inspect to judge.
 type File struct {
 	Size int64
 
@@ -25,7 +25,8 @@ type File struct {
 	// SHA256 is the digest of a zip; nil if it was not computed.
 	SHA256 *[sha256.Size]byte
 
-	// Cut says that a zip has no end: it is still being written, or was cut off.
+	// Cut says that a zip has no end record: it is still being written, or was
+	// cut off.
 	Cut bool
 
 	// NoBinary says that a zip does not hold the provider's binary. It is false
@@ -40,8 +41,8 @@ type File struct {
 type Class int
 
 const (
-	Note       Class = iota // the release can be served all the same
-	Incomplete              // something is missing that a copy or an upload may still bring
+	Note       Class = iota // the release can still be served
+	Incomplete              // a file is missing that a copy or an upload may still add
 	Unreadable              // something could not be read; it may be readable later
 	Wrong                   // only a change of the files fixes it
 )
@@ -57,7 +58,7 @@ type Finding struct {
 }
 
 // A Release is a release that clients can install, as far as its files tell.
-// Whether its signature verifies is for the keys to say.
+// Its signature is not verified.
 type Release struct {
 	Version    string
 	Sums       string // the content of SHA256SUMS
@@ -247,7 +248,8 @@ func (in *inspection) manifest(r *Release, sums *Sums) {
 }
 
 // ParseManifest returns the versions of the plugin protocol that a manifest
-// names, of which clients accept at least one. There may be none.
+// names. It returns an error if clients accept none of them. A manifest may
+// name no versions.
 func ParseManifest(content string) ([]string, error) {
 	var manifest struct {
 		Metadata struct {
@@ -312,7 +314,7 @@ func InspectZip(typ string, sum Sum, f *File) (finding Finding, ok bool) {
 	switch {
 	case f.Cut:
 		finding.Class = Incomplete
-		finding.What, finding.Fix = "the zip is incomplete: it has no end", "copy it again, if no copy is in progress"
+		finding.What, finding.Fix = "the zip is incomplete: it has no end record", "copy it again, if no copy is in progress"
 	case f.SHA256 != nil && *f.SHA256 != sum.SHA256:
 		finding.What, finding.Fix = "its sum is not the one in SHA256SUMS", "copy the zip that was released"
 	case f.NoBinary:

@@ -143,7 +143,7 @@ func TestInspect(t *testing.T) {
 		{name: "missing zip", edit: func(f files) { delete(f, linuxZip) }, findings: []string{
 			"incomplete, " + linuxZip + ": SHA256SUMS names this zip, and it is missing; ; copy the zip that was released"}},
 		{name: "zip without an end", edit: func(f files) { f[linuxZip].Cut = true }, findings: []string{
-			"incomplete, " + linuxZip + ": the zip is incomplete: it has no end; ; copy it again, if no copy is in progress"}},
+			"incomplete, " + linuxZip + ": the zip is incomplete: it has no end record; ; copy it again, if no copy is in progress"}},
 		{name: "unreadable zip", edit: func(f files) { f[linuxZip] = &release.File{Err: errors.New("permission denied")} }, findings: []string{
 			"unreadable, " + linuxZip + ": it cannot be read: permission denied; ; make the file readable"}},
 		{name: "zip with another sum", edit: func(f files) { f[linuxZip].SHA256 = digest(9) }, findings: []string{
@@ -157,7 +157,7 @@ func TestInspect(t *testing.T) {
 		}, findings: []string{
 			"incomplete, " + sumsName + ".sig: there is no signature of SHA256SUMS; ; add it: gpg --detach-sign " + sumsName,
 			"incomplete, " + linuxZip + ": SHA256SUMS names this zip, and it is missing; ; copy the zip that was released",
-			"incomplete, " + darwinZip + ": the zip is incomplete: it has no end; ; copy it again, if no copy is in progress"}},
+			"incomplete, " + darwinZip + ": the zip is incomplete: it has no end record; ; copy it again, if no copy is in progress"}},
 
 		{name: "manifest", served: true, protocols: "6.0", edit: func(f files) { f.addManifest(release.Manifest, manifest(`"6.0"`)) }},
 		{name: "published manifest", served: true, protocols: "5.1 6.0", edit: func(f files) { f.addManifest(manifestName, manifest(`"5.1", "6.0"`)) }},

@@ -64,8 +64,8 @@ func ParseSumsName(name string) (typ, version string, ok bool) {
 	return typ, version, hasPrefix && isSums && typ != "" && version != ""
 }
 
-// cutLast cuts s at its last underscore. A type may contain underscores, what
-// follows it may not.
+// cutLast cuts s at its last underscore. A type may contain underscores. The
+// parts after it may not.
 func cutLast(s string) (before, after string) {
 	i := strings.LastIndexByte(s, '_')
 	return s[:max(i, 0)], s[i+1:]

@@ -49,7 +49,7 @@ func Read(name string) (*File, error) {
 	file := new(File)
 	if runtime.GOOS != "windows" { // where the mode does not show permissions
 		if info.Mode().Perm()&0o022 != 0 {
-			return nil, fmt.Errorf("%s can be written by users other than its owner: chmod go-w it", name)
+			return nil, fmt.Errorf("%s can be written by users other than its owner: run chmod go-w on it", name)
 		}
 		file.Exposed = info.Mode().Perm()&0o044 != 0
 	}

@@ -13,12 +13,13 @@ import (
 // the registry.
 const routeHealth = "health"
 
-// An accessLog logs a line for each request. It has no query, which signs a
-// link, and no headers, which contain a token. What net/http refuses, such as
-// headers without end, is not logged.
+// An accessLog logs a line for each request. The line has no query, which may
+// sign a link, and no headers, which may contain a token. Requests that
+// net/http refuses itself, such as those with too large headers, are not
+// logged.
 type accessLog struct{ log *slog.Logger }
 
-// observe logs a request. It is an [rekisteri.Options.Observe].
+// observe logs a request. It is the [rekisteri.Options.Observe] function.
 func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
 	attrs := []slog.Attr{
 		slog.String("method", req.Method), slog.String("route", e.Route), slog.String("path", requestPath(req)),

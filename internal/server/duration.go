@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// A duration is the value of a flag.
+// A duration is the value of a flag. It must not be negative.
 type duration struct{ time.Duration }
 
 // Set implements [flag.Value].

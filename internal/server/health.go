@@ -10,24 +10,24 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-// healthPath is where the health is, at the root of the host whatever the
-// prefix.
+// healthPath is the path of the health check. It is at the root of the host,
+// whatever the prefix.
 const healthPath = "/healthz"
 
-// relookEvery is how often a tree that could not be read is read again without
-// a request for it.
+// relookEvery is how often a tree that could not be read is read again, without a
+// request.
 const relookEvery = 5 * time.Second
 
-// A health tells how the command is. It reports what the last requests have
-// found, and reads nothing itself: it answers at once even if the disk hangs.
+// A health answers health checks. It reports what the last requests have found,
+// and reads nothing itself, so it answers at once even if the disk hangs.
 type health struct {
 	stopping context.Context // done when the command shuts down
 	backend  *rekisteri.FSBackend
 	observe  func(*http.Request, rekisteri.Event) // nil: nobody observes
 }
 
-// healthJSON has no path and no cause, since everyone may ask. Those are in the
-// log.
+// healthJSON has no path and no cause, since everyone may read it. The log has
+// both.
 type healthJSON struct {
 	Status     string    `json:"status"`                // "ok", "tree unreadable" or "shutting down"
 	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first request
@@ -81,9 +81,9 @@ func (h *health) report() (status int, body []byte, err error) {
 	return status, append(body, '\n'), errors.Join(err, encodeErr)
 }
 
-// relook has the backend read a tree that could not be read, until the command
-// shuts down. Otherwise a load balancer that sends requests to healthy servers
-// only would never see it recover.
+// relook makes the backend read a tree again that could not be read, until the
+// command shuts down. Otherwise a load balancer that sends requests only to
+// healthy servers would never see it recover.
 func (h *health) relook() {
 	tick := time.NewTicker(relookEvery)
 	defer tick.Stop()
@@ -94,8 +94,8 @@ func (h *health) relook() {
 		case <-tick.C:
 		}
 		if h.backend.Health().Err != nil {
-			// There need be no such provider: to tell, the backend has to read
-			// the tree.
+			// It does not matter whether this provider exists: the backend reads
+			// the tree to find out.
 			h.backend.Versions(h.stopping, rekisteri.Provider{Namespace: "healthz", Type: "healthz"})
 		}
 	}

@@ -13,10 +13,10 @@ import (
 	"time"
 )
 
-// A server answers requests until its context is done. Then it goes on for the
-// time of drain, so that load balancers learn from /healthz to send requests
-// elsewhere. Then it accepts no more connections, and the running requests have
-// the time of grace to end.
+// A server answers requests until its context is done, and for the duration drain
+// after that, so that load balancers notice /healthz and send requests elsewhere.
+// Then it accepts no more connections. Running requests have the duration grace
+// to end.
 type server struct {
 	handler      http.Handler
 	tls          *tls.Config // nil: plain http
@@ -30,7 +30,7 @@ type server struct {
 
 const (
 	// linger is how long requests are still read after the listener is closed.
-	// One may be on its way, over a new connection or one that is kept alive.
+	// Some may be on their way, over new or idle connections.
 	linger = 250 * time.Millisecond
 
 	// bodyTimeout is how long the client may take to send a body that nobody
@@ -56,8 +56,8 @@ func NewHTTPServer(handler http.Handler) *http.Server {
 func (s *server) serve(ctx context.Context, ln net.Listener) error {
 	srv := NewHTTPServer(http.HandlerFunc(s.answer))
 	srv.TLSConfig, srv.ConnState = s.tls, s.connState
-	// What the server itself reports is about single clients: failed handshakes,
-	// malformed frames. Accept errors and panics are logged by this package.
+	// The server's own log is about single clients: failed handshakes, malformed
+	// frames. This package logs accept errors and panics itself.
 	srv.ErrorLog = slog.NewLogLogger(s.log.Handler(), slog.LevelDebug)
 	ln = &listener{Listener: ln, log: s.log}
 	failed := make(chan error, 1)
@@ -105,8 +105,8 @@ func (s *server) serve(ctx context.Context, ln net.Listener) error {
 	return nil
 }
 
-// answer has the handler answer a request. While the server is stopping, it
-// asks clients not to use the connection again.
+// answer calls the handler. While the server is stopping, it tells clients not to
+// use the connection again.
 func (s *server) answer(w http.ResponseWriter, req *http.Request) {
 	s.running.Add(1)
 	defer func() {

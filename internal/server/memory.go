@@ -20,16 +20,16 @@ func cacheSizes(mib int) (tree, documents int64) {
 	return bytes * 2 / 3, bytes / 3
 }
 
-// A memoryLimit has the garbage collector run rarely, and more often as the
-// process nears a limit: nearly all of the memory is cached, and bounded. With
-// more connections than usual the limit grows, or the collector would run all
-// the time.
+// A memoryLimit makes the garbage collector run rarely, and more often as the
+// process nears a limit. Nearly all of the memory is caches, whose size is
+// bounded. With more connections than usual the limit grows. Otherwise the
+// collector would run all the time.
 type memoryLimit struct {
-	bytes int64 // for connsStep connections; 0: the environment sets the limit
+	bytes int64 // the limit with up to connsStep connections; 0: the environment sets it
 	conns atomic.Int64
 
 	mu   sync.Mutex
-	room atomic.Int64 // the connections that the limit is for; it never shrinks
+	room atomic.Int64 // the connections that the current limit is for; it never shrinks
 }
 
 const (
@@ -37,14 +37,14 @@ const (
 	connBytes = 48 << 10 // of a connection with TLS, and its garbage
 )
 
-// limitMemory sets a limit for caches that take a number of MiB. It does not
-// change what the environment sets.
+// limitMemory sets the limit for caches of a number of MiB, unless the
+// environment sets one.
 func limitMemory(cacheMiB int) *memoryLimit {
 	m := new(memoryLimit)
 	if os.Getenv("GOGC") != "" || os.Getenv("GOMEMLIMIT") != "" {
 		return m
 	}
-	m.bytes = max(int64(cacheMiB), defaultCacheMiB) << 20 * 116 / defaultCacheMiB
+	m.bytes = max(int64(cacheMiB), defaultCacheMiB) << 20 * 120 / defaultCacheMiB
 	m.room.Store(connsStep)
 	debug.SetGCPercent(400)
 	debug.SetMemoryLimit(m.bytes)

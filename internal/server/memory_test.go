@@ -29,9 +29,9 @@ func TestLimitMemory(t *testing.T) {
 		wantPercent          int
 		wantLimit            int64
 	}{
-		{name: "the default", cacheMiB: 48, wantPercent: 400, wantLimit: 116 << 20},
-		{name: "a small cache", cacheMiB: 1, wantPercent: 400, wantLimit: 116 << 20},
-		{name: "a large cache", cacheMiB: 480, wantPercent: 400, wantLimit: 1160 << 20},
+		{name: "the default", cacheMiB: 48, wantPercent: 400, wantLimit: 120 << 20},
+		{name: "a small cache", cacheMiB: 1, wantPercent: 400, wantLimit: 120 << 20},
+		{name: "a large cache", cacheMiB: 480, wantPercent: 400, wantLimit: 1200 << 20},
 		{name: "GOGC is set", gogc: "100", cacheMiB: 48, wantPercent: 100, wantLimit: 1 << 40},
 		{name: "GOMEMLIMIT is set", memlimit: "1TiB", cacheMiB: 48, wantPercent: 100, wantLimit: 1 << 40},
 	} {
@@ -58,7 +58,7 @@ func TestMemoryLimitTrack(t *testing.T) {
 		name  string
 		state http.ConnState
 		n     int
-		want  int64 // the limit above 116 MiB, in connections
+		want  int64 // the limit above 120 MiB, in connections
 	}{
 		{name: "connections that the limit is for", state: http.StateNew, n: connsStep, want: 0},
 		{name: "requests", state: http.StateActive, n: connsStep, want: 0},
@@ -70,8 +70,8 @@ func TestMemoryLimitTrack(t *testing.T) {
 		for range test.n {
 			m.track(nil, test.state)
 		}
-		if got := debug.SetMemoryLimit(-1) - 116<<20; got != test.want*connBytes {
-			t.Errorf("%s: the limit is 116 MiB and %d KiB, want %d KiB", test.name, got>>10, test.want*connBytes>>10)
+		if got := debug.SetMemoryLimit(-1) - 120<<20; got != test.want*connBytes {
+			t.Errorf("%s: the limit is 120 MiB and %d KiB, want %d KiB", test.name, got>>10, test.want*connBytes>>10)
 		}
 	}
 }

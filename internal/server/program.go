@@ -1,6 +1,6 @@
-// Package server is what the project's commands are made of: subcommands,
-// flags and environment variables, the listener, TLS, the access log, health
-// and an orderly shutdown. A command adds its [Source] of providers.
+// Package server has the parts of the project's commands: subcommands, flags and
+// environment variables, the listener, TLS, the access log, health checks and
+// graceful shutdown. A command adds its [Source] of providers.
 package server
 
 import (
@@ -34,15 +34,15 @@ type Command struct {
 	Name    string
 	Args    string // its arguments after the flags, for the help text; empty: it takes none
 	Summary string // what it does, in a few words
-	Notes   string // what to know beside the flags, for the help text; may be empty
+	Notes   string // more for the help text, after the flags; may be empty
 
 	// Setup defines the command's flags, and returns the function that runs
 	// the command after they are set.
 	Setup func(*flag.FlagSet) Run
 }
 
-// Run runs a command. The log and all that is not the command's result go to
-// stderr.
+// Run runs a command. The command's result goes to stdout, the log and
+// everything else to stderr.
 type Run func(ctx context.Context, args []string, stdout, stderr io.Writer) error
 
 // A usageError is a wrong command line.
@@ -118,8 +118,8 @@ func (p *Program) run(ctx context.Context, cmd *Command, args []string, stdout, 
 }
 
 // setFromEnv sets the flags that the command line has not set from the
-// environment. It does not mind other variables with the prefix: Kubernetes
-// sets some for a service of this name.
+// environment. It ignores other variables with the prefix: Kubernetes sets some
+// for a service of this name.
 func setFromEnv(flags *flag.FlagSet) error {
 	set := make(map[string]bool)
 	flags.Visit(func(f *flag.Flag) { set[f.Name] = true })

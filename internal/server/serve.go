@@ -29,15 +29,15 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.addr, "addr", "127.0.0.1:5000", "listen on this `address`")
 			flags.StringVar(&s.prefix, "prefix", "", "serve the registry below this `path`, such as /tf; discovery and /healthz stay at the root")
 			flags.StringVar(&s.externalURL, "external-url", "", "the absolute `URL` of the registry, for tools that do not resolve relative URLs; Terraform and OpenTofu do")
-			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again when it changes")
+			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again after a change")
 			flags.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of the TLS certificate")
-			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; acme:publish may publish, too")
+			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; acme:publish may also publish")
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
-			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes a little more than twice as much")
+			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes about 2.5 times as much, and at least 120 MiB")
 			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
 			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
-			flags.Var(&s.drain, "drain", "`duration` to go on answering after SIGTERM while /healthz fails, so that a load balancer notices")
+			flags.Var(&s.drain, "drain", "`duration` to keep answering requests after SIGTERM while /healthz fails, so that a load balancer notices")
 			flags.Var(&s.grace, "grace", "`duration` that running downloads may take to end after that")
 			return s.run
 		},
@@ -58,8 +58,8 @@ type serving struct {
 	drain, grace     duration
 }
 
-// run serves until ctx is done. It logs to stderr; stdout gets what a newcomer
-// may paste into a shell.
+// run serves until ctx is done. It logs to stderr; stdout gets commands for a
+// newcomer to paste into a shell.
 func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer) error {
 	if err := s.validate(); err != nil {
 		return err
@@ -100,7 +100,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return fmt.Errorf("%w; set -addr to another address", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends what runs beside the server
+	defer cancel() // ends relook
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
 	srv := &server{
@@ -136,8 +136,8 @@ func (s *serving) validate() error {
 	return nil
 }
 
-// protect sets the options that make the registry private, and lets those publish
-// whom the token file allows to.
+// protect sets the options that make the registry private. It turns publishing
+// on if a token may publish.
 func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
 	if s.tokens != "" {
 		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
@@ -163,8 +163,8 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
 	return nil
 }
 
-// announce logs what is served where, and prints how to try it if that is
-// likely to be what the operator wants.
+// announce logs what is served where. For the sample, or on a terminal, it also
+// prints how to try it, if the registry needs neither TLS nor tokens.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
 	if s.tlsCert != "" {

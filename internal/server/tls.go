@@ -35,7 +35,7 @@ type keyPair struct {
 // newCertificate reads the files.
 func newCertificate(ctx context.Context, certFile, keyFile string, log *slog.Logger) (*certificate, error) {
 	c := &certificate{certFile: certFile, keyFile: keyFile, log: log, stat: os.Stat}
-	// A handshake never waits for the files once they were read.
+	// After the first read, no handshake waits for the files.
 	c.pair = refresh.New(&refresh.Policy{Every: time.Second, FirstWait: 10 * time.Second, Fresh: math.MaxInt64}, c.load)
 	if _, err := c.pair.Get(ctx); err != nil {
 		return nil, fmt.Errorf("cannot read the TLS certificate: %w", err)
@@ -53,8 +53,8 @@ func (c *certificate) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) 
 	return pair.cert, nil
 }
 
-// load reads the files if they have changed. Files that are replaced one after
-// the other do not match for a moment; the old pair is used until they do.
+// load reads the files if they have changed. While two files are replaced one
+// after the other, they do not match. Until they do, the old pair is used.
 func (c *certificate) load(prev *keyPair, loaded bool) (*keyPair, error) {
 	pair, err := c.read(prev)
 	switch {
@@ -63,7 +63,7 @@ func (c *certificate) load(prev *keyPair, loaded bool) (*keyPair, error) {
 		c.checkExpiry(pair, pair != prev)
 	case loaded && c.failed != err.Error():
 		c.failed = err.Error()
-		c.log.Error("the changed TLS certificate cannot be used; clients get the old one until it expires: fix the files, they are read again every second",
+		c.log.Error("the changed TLS certificate cannot be used; clients still get the old one: fix the files, and they are read again automatically",
 			"cert", c.certFile, "key", c.keyFile, "error", err)
 	}
 	return pair, err
@@ -93,7 +93,7 @@ func (c *certificate) checkExpiry(pair *keyPair, changed bool) {
 	}
 	if notAfter := pair.cert.Leaf.NotAfter; !c.expired && time.Now().After(notAfter) {
 		c.expired = true
-		c.log.Error("the TLS certificate has expired, and clients refuse to connect: renew it, the files are read again every second",
+		c.log.Error("the TLS certificate has expired, and clients refuse to connect: renew it, and the files are read again automatically",
 			"cert", c.certFile, "expired", notAfter)
 	}
 }

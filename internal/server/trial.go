@@ -10,8 +10,8 @@ import (
 	"github.com/rekisteri/rekisteri"
 )
 
-// trialHost is the made-up host name of the registry in the printed commands. A
-// name without a port fits into a TF_TOKEN_ variable too.
+// trialHost is the made-up host name of the registry in the printed commands.
+// It has no port, so that it can also be the name of a TF_TOKEN_ variable.
 const trialHost = "rekisteri.test"
 
 // printTrial writes shell commands that install a provider, in a new directory,

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// A Pool limits how many calls of a file system run at a time. Calls of Each may be
+// A Pool limits how many file-system calls run at a time. Calls of Each may be
 // nested: when no goroutine is free, Each runs f itself.
 type Pool struct {
 	tokens chan struct{}

@@ -3,6 +3,7 @@ package tree
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -24,7 +25,7 @@ type Release struct {
 	Stamps map[string]Stamp // of the files that could be read
 
 	// Vanished says that the directory named a file that was gone when it was
-	// read. A link that leads to nothing is such a file.
+	// read. A broken link is such a file.
 	Vanished bool
 }
 
@@ -42,6 +43,7 @@ func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) 
 		vanished bool
 	}
 	results := make([]result, len(entries))
+	objects := IsObjectStore(fsys)
 	if prev == nil {
 		prev = new(Release)
 	}
@@ -52,6 +54,10 @@ func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) 
 			return
 		}
 		old, known := prev.Files[name]
+		if objects {
+			r.file, r.stamp, r.vanished = readObject(fsys, at, entry, old, prev.Stamps[name])
+			return
+		}
 		if known || isLink(entry) {
 			info, err := fs.Stat(fsys, at)
 			switch {
@@ -84,6 +90,41 @@ func ReadRelease(fsys fs.FS, pool *Pool, dir string, isDir bool, prev *Release) 
 		rel.Vanished = rel.Vanished || r.vanished
 	}
 	return rel, nil
+}
+
+// IsObjectStore reports whether a file system is over an object store, whose
+// files appear whole.
+func IsObjectStore(fsys fs.FS) bool {
+	_, ok := fsys.(interface {
+		URL(ctx context.Context, name string) (string, error)
+	})
+	return ok
+}
+
+// readObject reads a file of a release in an object store. The entry is enough
+// for a zip. old is what was read before, or nil.
+func readObject(fsys fs.FS, name string, entry fs.DirEntry, old *release.File, before Stamp) (file *release.File, stamp Stamp, vanished bool) {
+	listed, err := entry.Info()
+	if err != nil {
+		file, vanished = failure(fsys, name, err)
+		return file, Stamp{}, vanished
+	}
+	if old != nil && before.Proves(listed) {
+		return old, before, false
+	}
+	file, stamp = &release.File{Size: listed.Size()}, StampOf(listed, time.Time{})
+	stamp.Young = false // a file that was written since has another time, and is read again
+	if release.IsZip(entry.Name()) {
+		return file, stamp, false
+	}
+	data, info, err := ReadFile(fsys, name, MaxSmallFile)
+	if err != nil {
+		file, vanished = failure(fsys, name, err)
+		return file, Stamp{}, vanished
+	}
+	file.Content = string(data)
+	stamp.Young = !stamp.Matches(info) // it was replaced since it was listed
+	return file, stamp, false
 }
 
 // failure returns the description of a file that cannot be read because of err,
@@ -144,6 +185,16 @@ func hasEnd(f io.ReaderAt, size int64) (bool, error) {
 		err = nil
 	}
 	return err == nil, err
+}
+
+// Proven reports whether a later change of any file can be told by its stamp.
+func (r *Release) Proven() bool {
+	for _, s := range r.Stamps {
+		if s.Young {
+			return false
+		}
+	}
+	return true
 }
 
 // Same reports whether r and o have the same files, by their stamps and contents.

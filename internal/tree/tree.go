@@ -108,8 +108,7 @@ func (n nameOnly) IsDir() bool                { return false }
 func (n nameOnly) Type() fs.FileMode          { return fs.ModeIrregular }
 func (n nameOnly) Info() (fs.FileInfo, error) { return nil, fs.ErrInvalid }
 
-// A LinkError says that a link is not followed. It matches [fs.ErrNotExist]:
-// there is nothing that could be read.
+// A LinkError says that a link is not followed. It matches [fs.ErrNotExist].
 type LinkError struct {
 	Path string // the link
 	Why  string // continues a sentence that begins with the link
@@ -118,10 +117,9 @@ type LinkError struct {
 func (e *LinkError) Error() string        { return "the link " + e.Path + " " + e.Why }
 func (e *LinkError) Is(target error) bool { return target == fs.ErrNotExist }
 
-// Explain returns an error of the file system for name in a form that matches
-// [fs.ErrNotExist] if nothing is there. File systems have errors of their own
-// for a file in the place of a directory, and for a link that they do not
-// follow.
+// Explain returns err, or a better error that matches [fs.ErrNotExist] if nothing
+// is at name. File systems have other errors if a file is in the place
+// of a directory, or if they do not follow a link.
 func Explain(fsys fs.FS, name string, err error) error {
 	if err == nil || errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -189,7 +187,7 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-// youngFor is how long a file's time proves nothing after a change: another
+// youngFor is how long after a change a file's time proves nothing: another
 // change may get the same time.
 const youngFor = 2 * time.Second
 

@@ -1,0 +1,35 @@
+// Package bucket stores the providers of a registry in an object store: Amazon
+// S3, Google Cloud Storage, Azure Blob Storage, and what is compatible with them.
+//
+//	b, err := blob.OpenBucket(ctx, "s3://providers?region=eu-west-1")
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	fsys := bucket.New(b, nil)
+//	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{
+//		Store:      fsys,
+//		CheckEvery: 10 * time.Second,
+//	})
+//
+// Several registries can serve the same bucket and publish to it. The layout is
+// that of a directory: an object's key is the path of the file.
+//
+// # Requests
+//
+// A registry makes requests only when it is asked for something that is not in
+// memory, or that was not checked for [rekisteri.FSOptions.CheckEvery].
+//
+//   - A check of a provider is one LIST for each 1,000 of its versions. All
+//     providers share the LISTs of the namespace and of the root, which are made
+//     about once in CheckEvery.
+//   - A new version is one LIST and a GET for each of SHA256SUMS, its signature
+//     and the manifest. A changed key or document is one GET.
+//   - A download is a redirect and no request. If the registry sends the zip, it
+//     is one GET; HEAD is none.
+//
+// # Errors
+//
+// Only an object that the store does not find and does not list is absent. All
+// other errors, and a list that contradicts another one, are outages: what is in
+// memory is still served.
+package bucket

@@ -1,0 +1,122 @@
+package bucket
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"net/http"
+	"regexp"
+	"sync"
+	"time"
+
+	"gocloud.dev/gcerrors"
+)
+
+// A storeError is an error of the store. It does not match [fs.ErrNotExist],
+// although its cause may: a missing file of credentials says nothing about an
+// object.
+type storeError struct{ cause error }
+
+// secrets finds what may be secret in a URL: a user before the host, and the
+// query.
+var secrets = regexp.MustCompile(`([a-z0-9]+://)(?:[^/?#\s"'@]*@)?([^?\s"']*)(\?[^\s"']*)?`)
+
+// Error returns the text of the cause, without the secret parts of URLs.
+func (e *storeError) Error() string { return secrets.ReplaceAllString(e.cause.Error(), "$1$2") }
+
+// Is reports whether the cause matches target.
+func (e *storeError) Is(target error) bool {
+	switch target {
+	case fs.ErrNotExist, fs.ErrExist:
+		return false
+	case fs.ErrPermission:
+		return gcerrors.Code(e.cause) == gcerrors.PermissionDenied
+	}
+	return errors.Is(e.cause, target)
+}
+
+// failure returns an error of the store for an object.
+func failure(op, name string, err error) error {
+	if _, ok := errors.AsType[*fs.PathError](err); ok {
+		return err // it is one already
+	}
+	return &fs.PathError{Op: op, Path: name, Err: &storeError{err}}
+}
+
+// isNotFound reports whether the store has answered that there is no such
+// object. It also answers so for other reasons.
+func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
+
+// errTimeout is why a request was ended.
+var errTimeout = fmt.Errorf("the store has not answered for %v: %w", requestTimeout, context.DeadlineExceeded)
+
+// timeoutCause returns errTimeout if that ended a request.
+func timeoutCause(ctx context.Context, err error) error {
+	if err != nil && context.Cause(ctx) == errTimeout {
+		return errTimeout
+	}
+	return err
+}
+
+// request makes a request that must be answered in time.
+func (f *FS) request(ctx context.Context, do func(context.Context) error) error {
+	return f.throttle.do(func() error {
+		ctx, cancel := context.WithTimeoutCause(ctx, requestTimeout, errTimeout)
+		defer cancel()
+		return timeoutCause(ctx, do(ctx))
+	})
+}
+
+const (
+	minPause = time.Second
+	maxPause = time.Minute
+)
+
+// A throttle stops requests for a while when the store asks for fewer, such as
+// with 503 SlowDown.
+type throttle struct {
+	mu    sync.Mutex
+	until time.Time
+	pause time.Duration // the last one; 0: the store was content since
+}
+
+// errPaused is the error of a request that was not made.
+var errPaused = errors.New("the store has asked for fewer requests, so this one was not made")
+
+// do calls request, unless there is a pause.
+func (t *throttle) do(request func() error) error {
+	t.mu.Lock()
+	paused := time.Now().Before(t.until)
+	t.mu.Unlock()
+	if paused {
+		return errPaused
+	}
+	err := request()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		t.pause = 0
+	case isSlowDown(err) && !time.Now().Before(t.until): // of concurrent ones, the first counts
+		t.pause = min(max(2*t.pause, minPause), maxPause)
+		t.until = time.Now().Add(t.pause/2 + rand.N(t.pause))
+	}
+	return err
+}
+
+// isSlowDown reports whether the store asks for fewer requests.
+func isSlowDown(err error) bool {
+	if gcerrors.Code(err) == gcerrors.ResourceExhausted {
+		return true
+	}
+	if answer, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int // as the errors of the AWS SDK have
+	}](err); ok {
+		code := answer.HTTPStatusCode()
+		return code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests
+	}
+	return false
+}

@@ -1,0 +1,67 @@
+package bucket_test
+
+import (
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/bucket"
+	"github.com/rekisteri/rekisteri/rekisteritest"
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/fileblob"
+	"gocloud.dev/blob/memblob"
+)
+
+// stores opens an empty bucket of each kind.
+var stores = map[string]func(*testing.T) *blob.Bucket{
+	"memblob": func(t *testing.T) *blob.Bucket { return memblob.OpenBucket(nil) },
+	"fileblob": func(t *testing.T) *blob.Bucket {
+		b, err := fileblob.OpenBucket(filepath.Join(t.TempDir(), "bucket"), &fileblob.Options{CreateDir: true, NoTempDir: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return b
+	},
+}
+
+// quiet returns a logger to the test's log.
+func quiet(t *testing.T) *slog.Logger { return slog.New(slog.NewTextHandler(t.Output(), nil)) }
+
+// copyFS copies files to a bucket.
+func copyFS(t testing.TB, b *blob.Bucket, files fs.FS) {
+	t.Helper()
+	err := fs.WalkDir(files, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		data, err := fs.ReadFile(files, name)
+		if err != nil {
+			return err
+		}
+		return b.WriteAll(t.Context(), name, data, nil)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestBackend(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			b := open(t)
+			copyFS(t, b, rekisteritest.Releases())
+			backend := rekisteri.NewFSBackend(bucket.New(b, nil), &rekisteri.FSOptions{Logger: quiet(t)})
+			if err := rekisteritest.Test(t.Context(), backend); err != nil {
+				t.Error(err)
+			}
+			for p := range backend.Check(t.Context(), &rekisteri.CheckOptions{Hash: true}) {
+				if !strings.HasPrefix(p.Path, "acme/foo-bar.json") {
+					t.Errorf("problem: %v", p)
+				}
+			}
+		})
+	}
+}
