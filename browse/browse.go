@@ -234,11 +234,11 @@ func notFound(reason string) error { return &refusal{status: http.StatusNotFound
 
 // A denial is an error of Options.Authorize.
 type denial struct {
-	provider rekisteri.Provider
+	what string // that the request may not see
 	error
 }
 
-func (e *denial) Error() string { return fmt.Sprintf("not authorized for %v: %v", e.provider, e.error) }
+func (e *denial) Error() string { return fmt.Sprintf("not authorized for %s: %v", e.what, e.error) }
 func (e *denial) Unwrap() error { return e.error }
 
 // isRefused reports whether an error of Authorize is about the request, and not
@@ -315,7 +315,7 @@ func (v *visit) allow(namespace, typ string) (rekisteri.Provider, error) {
 			"../" + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type)}
 	}
 	if err := v.authorize(v.req, p); err != nil {
-		return p, &denial{p, err}
+		return p, &denial{p.String(), err}
 	}
 	return p, nil
 }

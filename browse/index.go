@@ -94,12 +94,12 @@ func (v *visit) visible(filter, after string) (shown []rekisteri.Provider, more,
 		case err == nil:
 			shown = append(shown, p)
 		case !isRefused(err):
-			return nil, false, false, &denial{p, err}
+			return nil, false, false, &denial{p.String(), err}
 		}
 	}
 	switch {
 	case len(shown) == 0 && errors.Is(denied, rekisteri.ErrUnauthenticated):
-		return nil, false, false, &denial{rekisteri.Provider{}, denied}
+		return nil, false, false, &denial{"the list", denied}
 	case len(candidates) == 0 && listErr != nil:
 		return nil, false, false, listErr
 	}

@@ -80,7 +80,8 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return Usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
-	if err := s.protect(opts, tree); err != nil {
+	tokens, err := s.protect(opts, tree)
+	if err != nil {
 		return err
 	}
 	if s.accessLog {
@@ -103,8 +104,9 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	defer cancel() // ends relook
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
+	reg := rekisteri.New(tree.Backend, opts)
 	srv := &server{
-		handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, connState: memory.track,
+		handler: mount(reg, s.pages(reg, opts, tree, tokens), s.prefix, h), tls: tlsConfig, connState: memory.track,
 		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
 	}
 	ended := make(chan error, 1)
@@ -137,12 +139,12 @@ func (s *serving) validate() error {
 }
 
 // protect sets the options that make the registry private. It turns publishing
-// on if a token may publish.
-func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
+// on if a token may publish. It returns the token file, or nil.
+func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekisteri.TokenFile, err error) {
 	if s.tokens != "" {
-		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
+		tokens, err = rekisteri.NewTokenFile(s.tokens, opts.Logger)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opts.Authorize = tokens.Authorize
 		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
@@ -153,14 +155,14 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
 	if s.linkKey != "" {
 		keys, err := readLinkKeys(s.linkKey, opts.Logger)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opts.LinkKeys = keys
 		if s.tokens == "" {
 			opts.Logger.Warn("-link-key is set without -tokens, so /v1/ is public, and everyone can get signed links there: set -tokens, or protect /v1/ in the proxy in front")
 		}
 	}
-	return nil
+	return tokens, nil
 }
 
 // announce logs what is served where. For the sample, or on a terminal, it also
@@ -228,17 +230,18 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 
 // mount returns a handler that serves the registry below prefix, and the
 // discovery document and the health at the root.
-func mount(reg *rekisteri.Registry, prefix string, health http.Handler) http.Handler {
-	below, root := http.Handler(reg), http.Handler(reg)
+func mount(reg *rekisteri.Registry, pages http.Handler, prefix string, health http.Handler) http.Handler {
+	below := withPages(reg, pages)
+	root := below
 	if prefix != "" {
-		below, root = http.StripPrefix(prefix, reg), reg.Discovery(prefix)
+		below, root = http.StripPrefix(prefix, below), reg.Discovery(prefix)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		// A ServeMux would redirect unclean paths.
 		switch {
 		case req.URL.Path == healthPath:
 			health.ServeHTTP(w, req)
-		case strings.HasPrefix(req.URL.Path, prefix+"/"):
+		case strings.HasPrefix(req.URL.Path, prefix+"/"), pages != nil && req.URL.Path == prefix:
 			below.ServeHTTP(w, req)
 		default:
 			root.ServeHTTP(w, req)
