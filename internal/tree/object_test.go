@@ -43,8 +43,8 @@ func TestReadObjects(t *testing.T) {
 					if !strings.HasSuffix(name, sums) {
 						return file
 					}
-					was := info(t, f.files, name)
-					return &fakeFile{File: file, stats: []any{fakeInfo{was, 4, time.Now()}, fakeInfo{was, 4, time.Now()}}}
+					now := fakeInfo{info(t, f.files, name), 4, time.Now()}
+					return &fakeFile{File: file, stats: []any{now, now}}
 				}
 			},
 			calls: []string{"open 1.0.0/" + sums, "readdir 1.0.0"}, sums: "SUMS",
