@@ -35,6 +35,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
 			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes about 2.5 times as much, and at least 120 MiB")
+			flags.StringVar(&s.metricsAddr, "metrics-addr", "", "serve metrics for Prometheus on this `address`, at /metrics, to everyone who reaches it")
 			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
 			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
 			flags.Var(&s.drain, "drain", "`duration` to keep answering requests after SIGTERM while /healthz fails, so that a load balancer notices")
@@ -48,7 +49,7 @@ func Serve(src Source) Command {
 type serving struct {
 	src Source
 
-	addr, prefix, externalURL, tlsCert, tlsKey string
+	addr, metricsAddr, prefix, externalURL, tlsCert, tlsKey string
 
 	tokens, linkKey string
 	linkTTL         duration
@@ -80,16 +81,24 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return Usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
-	if err := s.protect(opts, tree); err != nil {
+	tokens, err := s.protect(opts, tree)
+	if err != nil {
 		return err
 	}
+	var counter *requestCounter
+	var observe []func(*http.Request, rekisteri.Event)
 	if s.accessLog {
-		opts.Observe = accessLog{log}.observe
+		observe = append(observe, accessLog{log, tokens}.observe)
 	}
+	if s.metricsAddr != "" {
+		counter = newRequestCounter()
+		observe = append(observe, counter.observe)
+	}
+	opts.Observe = observeAll(observe)
+	var cert *certificate
 	var tlsConfig *tls.Config
 	if s.tlsCert != "" {
-		cert, err := newCertificate(ctx, s.tlsCert, s.tlsKey, log)
-		if err != nil {
+		if cert, err = newCertificate(ctx, s.tlsCert, s.tlsKey, log); err != nil {
 			return err
 		}
 		tlsConfig = &tls.Config{GetCertificate: cert.get}
@@ -106,9 +115,19 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	if opts.Publish != nil && tree.CheckStore != nil {
 		go checkStore(ctx, tree, log)
 	}
+	reg := rekisteri.New(tree.Backend, opts)
 	srv := &server{
-		handler: mount(rekisteri.New(tree.Backend, opts), s.prefix, h), tls: tlsConfig, connState: memory.track,
+		handler: mount(reg, s.pages(reg, opts, tree, tokens), s.prefix, h), tls: tlsConfig, connState: memory.track,
 		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
+	}
+	if s.metricsAddr != "" {
+		x := &exporter{requestCounter: counter, backend: tree.Backend, registry: reg, cert: cert, running: &srv.running, started: time.Now()}
+		stop, err := x.listen(s.metricsAddr, log)
+		if err != nil {
+			ln.Close()
+			return err
+		}
+		defer stop()
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.serve(ctx, ln) }()
@@ -140,30 +159,30 @@ func (s *serving) validate() error {
 }
 
 // protect sets the options that make the registry private. It turns publishing
-// on if a token may publish.
-func (s *serving) protect(opts *rekisteri.Options, tree *Tree) error {
+// on if a token may publish. It returns the token file, or nil.
+func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekisteri.TokenFile, err error) {
 	if s.tokens != "" {
-		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
+		tokens, err = rekisteri.NewTokenFile(s.tokens, opts.Logger)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opts.Authorize = tokens.Authorize
 		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
-			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish}
+			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish, Label: tokens.Label}
 			opts.Logger.Info("publishing is on: tokens with the right :publish may upload releases")
 		}
 	}
 	if s.linkKey != "" {
 		keys, err := readLinkKeys(s.linkKey, opts.Logger)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		opts.LinkKeys = keys
 		if s.tokens == "" {
 			opts.Logger.Warn("-link-key is set without -tokens, so /v1/ is public, and everyone can get signed links there: set -tokens, or protect /v1/ in the proxy in front")
 		}
 	}
-	return nil
+	return tokens, nil
 }
 
 // checkStore logs why releases cannot be published.
@@ -188,10 +207,11 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	log.Info("listening", attrs...)
 	switch {
 	case ctx.Err() != nil:
+	case tree.Backend.Health().Err != nil: // which the backend has logged
 	case err != nil:
 		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
-		log.Warn("there is no provider, so clients cannot install any: check that the volume is mounted, or the bucket the right one, or add a provider")
+		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
 	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || IsTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
@@ -202,8 +222,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 // providers.
 const listTimeout = 2 * time.Second
 
-// listProviders returns the first provider of a tree and the number of them.
-// The error may be about a part of the tree.
+// listProviders looks at a tree, so that its health is known, and returns the
+// first provider and the number of them. The error may be about a part of the
+// tree.
 func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
 	type result struct {
 		first rekisteri.Provider
@@ -214,6 +235,7 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 	defer cancel()
 	listed := make(chan result, 1)
 	go func() {
+		look(ctx, b)
 		var r result
 		for p, err := range b.Providers(ctx) {
 			switch {
@@ -238,17 +260,18 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 
 // mount returns a handler that serves the registry below prefix, and the
 // discovery document and the health at the root.
-func mount(reg *rekisteri.Registry, prefix string, health http.Handler) http.Handler {
-	below, root := http.Handler(reg), http.Handler(reg)
+func mount(reg *rekisteri.Registry, pages http.Handler, prefix string, health http.Handler) http.Handler {
+	below := withPages(reg, pages)
+	root := below
 	if prefix != "" {
-		below, root = http.StripPrefix(prefix, reg), reg.Discovery(prefix)
+		below, root = http.StripPrefix(prefix, below), reg.Discovery(prefix)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		// A ServeMux would redirect unclean paths.
 		switch {
 		case req.URL.Path == healthPath:
 			health.ServeHTTP(w, req)
-		case strings.HasPrefix(req.URL.Path, prefix+"/"):
+		case strings.HasPrefix(req.URL.Path, prefix+"/"), pages != nil && req.URL.Path == prefix:
 			below.ServeHTTP(w, req)
 		default:
 			root.ServeHTTP(w, req)
