@@ -50,7 +50,7 @@ func failure(op, name string, err error) error {
 func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
 
 // errTimeout is why a request was ended.
-var errTimeout = fmt.Errorf("the store has not answered for %v: %w", requestTimeout, context.DeadlineExceeded)
+var errTimeout = fmt.Errorf("the store has not answered in time: %w", context.DeadlineExceeded)
 
 // timeoutCause returns errTimeout if that ended a request.
 func timeoutCause(ctx context.Context, err error) error {
