@@ -80,7 +80,7 @@ func TestMetrics(t *testing.T) {
 	var text string
 	servertest.Within(t, 5*time.Second, func() bool { // the last request may not be counted yet
 		_, text = get(t, url)
-		return strings.Contains(text, `route="health",method="GET"`)
+		return strings.Contains(text, `route="health",method="GET"`) && strings.Contains(text, "\nrekisteri_http_requests_in_flight 0\n")
 	})
 	for _, want := range []string{
 		`rekisteri_http_requests_total{route="versions",method="GET",code="200"} 2`,
@@ -93,7 +93,6 @@ func TestMetrics(t *testing.T) {
 		`rekisteri_http_failures_total{reason="not_found"} 1`,
 		`rekisteri_http_failures_total{reason="method"} 1`,
 		`rekisteri_http_failures_total{reason="error"} 0`,
-		`rekisteri_http_requests_in_flight 0`,
 		`rekisteri_uploads_total{result="published"} 0`,
 		`rekisteri_tree_readable 1`,
 		`rekisteri_tree_problems 0`,
@@ -122,6 +121,31 @@ func TestMetrics(t *testing.T) {
 	}
 	if code, _ := request(t, "POST", url, ""); code != 405 {
 		t.Errorf("POST: %d", code)
+	}
+}
+
+// TestMetricsWhileTheDiskHangs has a request wait for the disk. The metrics show
+// it, and do not wait.
+func TestMetricsWhileTheDiskHangs(t *testing.T) {
+	fsys, hang := brokenTree(), make(chan struct{})
+	s := servertest.Start(t, runTree(fsys), "-metrics-addr", "127.0.0.1:0")
+	fsys.hang.Store(&hang)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if resp, err := http.Get(s.URL + "/v1/providers/acme/foo/versions"); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for _, want := range []string{"1", "0"} {
+		servertest.Within(t, 5*time.Second, func() bool {
+			_, text := get(t, metricsURL(t, s))
+			return strings.Contains(text, "\nrekisteri_http_requests_in_flight "+want+"\n")
+		})
+		if want == "1" {
+			close(hang)
+			<-answered
+		}
 	}
 }
 
