@@ -112,6 +112,9 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	defer cancel() // ends relook
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
+	if opts.Publish != nil && tree.CheckStore != nil {
+		go checkStore(ctx, tree, log)
+	}
 	reg := rekisteri.New(tree.Backend, opts)
 	srv := &server{
 		handler: mount(reg, s.prefix, h), tls: tlsConfig, connState: memory.track,
@@ -183,6 +186,13 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (label func(*http
 	return label, nil
 }
 
+// checkStore logs why releases cannot be published.
+func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
+	if err := tree.CheckStore(ctx); err != nil && ctx.Err() == nil {
+		log.Error("releases cannot be published, so uploads fail: give the registry the rights to write and delete, or take :publish out of the file of -tokens", "error", err)
+	}
+}
+
 // announce logs what is served where. For the sample, or on a terminal, it also
 // prints how to try it, if the registry needs neither TLS nor tokens.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
@@ -200,9 +210,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	case ctx.Err() != nil:
 	case tree.Backend.Health().Err != nil: // which the backend has logged
 	case err != nil:
-		log.Error("cannot list the providers, so requests for those that cannot be read fail: mount the volume, and make it readable", "error", err)
+		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
-		log.Warn("there is no provider, so clients cannot install any: publish a release, or mount the volume that has them")
+		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
 	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || IsTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
