@@ -14,9 +14,9 @@ const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
 // The types of a metric.
 const (
-	Counter       = "counter"
-	Gauge         = "gauge"
-	HistogramType = "histogram"
+	TypeCounter   = "counter"
+	TypeGauge     = "gauge"
+	TypeHistogram = "histogram"
 )
 
 // A Writer collects metrics as text. Its zero value is empty.

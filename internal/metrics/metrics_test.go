@@ -13,11 +13,11 @@ func TestWriter(t *testing.T) {
 		h.Observe(d)
 	}
 	var w metrics.Writer
-	w.Begin("a_total", metrics.Counter, "Counts a.")
+	w.Begin("a_total", metrics.TypeCounter, "Counts a.")
 	w.Sample(12345678901)
-	w.Begin("b_seconds", metrics.HistogramType, `A \ and`+"\na new line.")
+	w.Begin("b_seconds", metrics.TypeHistogram, `A \ and`+"\na new line.")
 	w.Histogram(h, "route", "x")
-	w.Begin("c", metrics.Gauge, "Is c.")
+	w.Begin("c", metrics.TypeGauge, "Is c.")
 	w.Sample(0.5, "name", `a\b"c`+"\n\xff", "other", "")
 	const want = `# HELP a_total Counts a.
 # TYPE a_total counter
