@@ -351,3 +351,24 @@ func (l *loaded) isLoaded() bool {
 	_, ok := l.Peek()
 	return ok
 }
+
+// Problems returns what is wrong with a provider and with the signing keys of its
+// namespace, as the last look found it. Paths are relative to the tree's root. It
+// costs what [FSBackend.Versions] costs.
+//
+// An error that matches [fs.ErrNotExist] says that the provider is not in the
+// tree. If a provider is there and nothing of it can be served, Problems says why,
+// while Versions returns an error.
+func (b *FSBackend) Problems(ctx context.Context, p Provider) ([]Problem, error) {
+	s, err := b.get(ctx, scope{Provider: p})
+	if err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	if dir, ok := b.tree.namespace(p.Namespace).dir.Peek(); ok {
+		for _, at := range slices.Sorted(maps.Keys(dir.keys)) {
+			problems = append(problems, dir.keys[at].problems...)
+		}
+	}
+	return append(problems, s.content.problems...), nil
+}

@@ -2,39 +2,19 @@ package rekisteri
 
 import (
 	"bytes"
-	"compress/gzip"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
-	"strconv"
 	"strings"
-	"sync"
 	"weak"
 
+	"github.com/rekisteri/rekisteri/internal/page"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
 const defaultPageBytes = 16 << 20
 
-// A page is an encoded document. It is immutable.
-type page struct {
-	plain representation
-	gzip  *representation // nil: the page is not compressed
-}
-
-// A representation is the body of a page in one encoding, with its headers.
-type representation struct {
-	body         []byte
-	etag, length headerValue
-}
-
 // A headerValue is the only value of a header. It is stored as http.Header needs
 // it, so that a request allocates nothing.
 type headerValue []string
-
-func newRepresentation(body []byte, etag string) representation {
-	return representation{body, headerValue{etag}, headerValue{strconv.Itoa(len(body))}}
-}
 
 // encode returns a value as JSON, with a line end.
 func encode(v any) ([]byte, error) {
@@ -46,21 +26,12 @@ func encode(v any) ([]byte, error) {
 }
 
 // encodePage encodes a document.
-func encodePage(document any) (*page, error) {
+func encodePage(document any) (*page.Page, error) {
 	body, err := encode(document)
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.Sum256(body)
-	return &page{plain: newRepresentation(body, `"`+hex.EncodeToString(sum[:16])+`"`)}, nil
-}
-
-func (p *page) size() int64 {
-	n := cap(p.plain.body)
-	if p.gzip != nil {
-		n += cap(p.gzip.body)
-	}
-	return int64(n)
+	return page.New(body), nil
 }
 
 // A pageKey names a page: the versions of a provider, or a package.
@@ -80,7 +51,7 @@ func (k pageKey) clone() pageKey {
 // A cachedPage is a page and the value that it was made from. The pointers are
 // weak: a page of a kilobyte must not keep a whole release in memory.
 type cachedPage struct {
-	*page
+	*page.Page
 	listing weak.Pointer[Listing]
 	release weak.Pointer[Release]
 	expires int64 // of the page's links; 0: they do not expire
@@ -93,56 +64,39 @@ const pageOverhead = 600
 type pageCache struct {
 	limit int64
 	pages *refresh.Map[pageKey, cachedPage]
-
-	mu   sync.Mutex // guards gzip. There is only one, since a writer takes almost a megabyte
-	gzip *gzip.Writer
+	gzip  page.Compressor
 }
 
 func newPageCache(limit int64) *pageCache {
 	if limit == 0 {
 		limit = defaultPageBytes
 	}
-	return &pageCache{limit: limit, pages: refresh.NewMap[pageKey, cachedPage](limit, nil), gzip: gzip.NewWriter(nil)}
+	return &pageCache{limit: limit, pages: refresh.NewMap[pageKey, cachedPage](limit, nil)}
 }
 
 // put stores a page and returns it. If the old page for the key has the same
 // body, put keeps and returns the old one.
-func (c *pageCache) put(key pageKey, old, made cachedPage) *page {
+func (c *pageCache) put(key pageKey, old, made cachedPage) *page.Page {
 	switch {
-	case old.page != nil && bytes.Equal(old.plain.body, made.plain.body):
-		made.page = old.page
+	case old.Page != nil && bytes.Equal(old.Body(), made.Body()):
+		made.Page = old.Page
 	case key.version == "":
-		c.compress(made.page)
+		c.gzip.Compress(made.Page)
 	}
-	if size := made.size() + pageOverhead; size <= c.limit {
+	if size := made.Size() + pageOverhead; size <= c.limit {
 		c.pages.Put(key.clone(), made, size)
 	} else {
 		c.pages.Delete(key)
 	}
-	return made.page
-}
-
-// compress adds the gzip representation to a new page, if it is smaller.
-func (c *pageCache) compress(p *page) {
-	var buf bytes.Buffer
-	c.mu.Lock()
-	c.gzip.Reset(&buf)
-	c.gzip.Write(p.plain.body) // to a Buffer, so it cannot fail
-	c.gzip.Close()
-	c.mu.Unlock()
-	if buf.Len() < len(p.plain.body) {
-		etag := strings.TrimSuffix(p.plain.etag[0], `"`) + `-gzip"`
-		zipped := newRepresentation(bytes.Clone(buf.Bytes()), etag)
-		p.gzip = &zipped
-	}
+	return made.Page
 }
 
 // listingPage returns the page of a listing, from the cache if that has it.
-func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
+func (r *Registry) listingPage(p Provider, l *Listing) (*page.Page, error) {
 	key := pageKey{Provider: p}
 	cached, ok := r.pages.pages.Get(key)
 	if ok && cached.listing.Value() == l {
-		return cached.page, nil
+		return cached.Page, nil
 	}
 	doc, err := r.listingDocument(p, l)
 	if err != nil {
@@ -152,16 +106,16 @@ func (r *Registry) listingPage(p Provider, l *Listing) (*page, error) {
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.put(key, cached, cachedPage{page: made, listing: weak.Make(l)}), nil
+	return r.pages.put(key, cached, cachedPage{Page: made, listing: weak.Make(l)}), nil
 }
 
 // packagePage returns the page of a package, from the cache if that has it.
-func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page, error) {
+func (r *Registry) packagePage(p Provider, version string, rel *Release, on Platform) (*page.Page, error) {
 	expires := r.linkExpiry()
 	key := pageKey{p, version, on}
 	cached, ok := r.pages.pages.Get(key)
 	if ok && cached.release.Value() == rel && cached.expires == expires {
-		return cached.page, nil
+		return cached.Page, nil
 	}
 	doc, err := r.packageDocument(p, version, rel, on, expires)
 	if err != nil {
@@ -171,5 +125,5 @@ func (r *Registry) packagePage(p Provider, version string, rel *Release, on Plat
 	if err != nil {
 		return nil, err
 	}
-	return r.pages.put(key, cached, cachedPage{page: made, release: weak.Make(rel), expires: expires}), nil
+	return r.pages.put(key, cached, cachedPage{Page: made, release: weak.Make(rel), expires: expires}), nil
 }

@@ -7,65 +7,28 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/rekisteri/rekisteri/internal/httpfile"
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/page"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
 // servePage answers a request with a page.
-func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page, cacheControl headerValue, e *Event) error {
-	h := w.Header()
-	rep := &p.plain
-	_, hasRange := req.Header["Range"]
-	if p.gzip != nil {
-		if others := h["Vary"]; others == nil {
-			h["Vary"] = r.headers.vary
-		} else {
-			h["Vary"] = append(slices.Clip(others), r.headers.vary...)
-		}
-		if !hasRange && acceptsGzip(req.Header["Accept-Encoding"]) { // a range is one of the plain body
-			rep = p.gzip
-			h["Content-Encoding"] = r.headers.gzip
-		}
-	}
-	h["Content-Type"] = r.headers.json
-	h["Cache-Control"] = cacheControl
-	h["Etag"] = rep.etag
-	h["Content-Length"] = rep.length
-	if hasRange || req.Header["If-None-Match"] != nil || req.Header["If-Match"] != nil {
-		return r.serveContent(w, req, bytes.NewReader(rep.body), e)
+func (r *Registry) servePage(w http.ResponseWriter, req *http.Request, p *page.Page, cacheControl headerValue, e *Event) error {
+	body, conditional := p.Begin(w.Header(), req, r.headers.json, cacheControl)
+	if conditional {
+		return r.serveContent(w, req, bytes.NewReader(body), e)
 	}
 	w.WriteHeader(http.StatusOK)
 	e.Status = http.StatusOK
 	if req.Method != http.MethodHead {
-		n, _ := w.Write(rep.body)
+		n, _ := w.Write(body)
 		e.Bytes = int64(n)
 	}
 	return nil
-}
-
-// acceptsGzip reports whether a client accepts gzip, by the lines of its
-// Accept-Encoding header.
-func acceptsGzip(lines []string) bool {
-	for _, line := range lines {
-		if line == "gzip" { // what Terraform and OpenTofu send
-			return true
-		}
-		for coding := range strings.SplitSeq(line, ",") {
-			name, param, _ := strings.Cut(coding, ";")
-			if !strings.EqualFold(strings.TrimSpace(name), "gzip") {
-				continue
-			}
-			_, weight, ok := strings.Cut(strings.ToLower(param), "q=")
-			q, err := strconv.ParseFloat(strings.TrimSpace(weight), 64)
-			return !ok || err != nil || q > 0
-		}
-	}
-	return false
 }
 
 // statusHungUp is nginx's status for a client that hung up. It is never sent.

@@ -14,6 +14,7 @@ import (
 
 	"github.com/rekisteri/rekisteri/internal/names"
 	"github.com/rekisteri/rekisteri/internal/openpgp"
+	"github.com/rekisteri/rekisteri/internal/page"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
@@ -57,7 +58,7 @@ type (
 
 // discoveryPage returns the discovery document of a host that mounts the
 // registry below prefix.
-func (r *Registry) discoveryPage(prefix string) *page {
+func (r *Registry) discoveryPage(prefix string) *page.Page {
 	at := url.URL{Path: path.Join("/", prefix, providersPath) + "/"}
 	services := map[string]any{"providers.v1": at.EscapedPath()}
 	for name, service := range r.services {

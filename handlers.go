@@ -10,10 +10,12 @@ import (
 	"log/slog"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/page"
 )
 
 // The paths of the protocol, and their patterns as http.ServeMux writes them.
@@ -105,7 +107,7 @@ func routeOf(u *url.URL, path []string) (route, pattern string) {
 
 // serve answers a request and passes the event to Options.Observe. The event
 // stays on the stack: a warm request allocates nothing for it.
-func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, pattern string, path []string, discovery *page) {
+func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, pattern string, path []string, discovery *page.Page) {
 	e := Event{Route: route}
 	if r.observe != nil {
 		started := time.Now()
@@ -129,7 +131,7 @@ func (r *Registry) serve(w http.ResponseWriter, req *http.Request, route, patter
 
 // answer answers a request. If it returns an error, the caller passes that to
 // fail, which answers.
-func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page, e *Event) error {
+func (r *Registry) answer(w http.ResponseWriter, req *http.Request, pattern string, path []string, discovery *page.Page, e *Event) error {
 	req.Pattern = "" // an outer http.ServeMux may have set it
 	if e.Route == RouteFile && req.Method == http.MethodPut && r.publish != nil {
 		e.Route, req.Pattern = RouteUpload, uploadPattern
@@ -394,10 +396,10 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	}
 	answer, ok := r.errorPages[code]
 	if e.Route == RouteUpload {
-		answer, ok = errorPage(code, uploadDetail(err)), true
+		answer, ok = newErrorPage(code, uploadDetail(err)), true
 	}
 	if !ok {
-		answer = errorPage(code, "")
+		answer = newErrorPage(code, "")
 	}
 	h["Content-Type"] = r.headers.json
 	h["Cache-Control"] = r.headers.noStore
@@ -409,13 +411,19 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 	}
 }
 
-// errorPage returns the body for an error status, with a detail if that is not
+// An errorPage is the body of an error, with its length as a header.
+type errorPage struct {
+	body   []byte
+	length headerValue
+}
+
+// newErrorPage returns the body for an error status, with a detail if that is not
 // empty.
-func errorPage(code int, detail string) *representation {
+func newErrorPage(code int, detail string) *errorPage {
 	body, _ := encode(struct { // strings can always be encoded
 		Errors []string `json:"errors"`
 		Detail string   `json:"detail,omitempty"`
 	}{[]string{http.StatusText(code)}, detail})
-	rep := newRepresentation(bytes.TrimSuffix(body, []byte("\n")), "")
-	return &rep
+	body = bytes.TrimSuffix(body, []byte("\n"))
+	return &errorPage{body, headerValue{strconv.Itoa(len(body))}}
 }

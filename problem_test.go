@@ -2,10 +2,12 @@ package rekisteri_test
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -258,5 +260,53 @@ func (tr tree) trim() {
 			tr[rest] = text
 			delete(tr, name)
 		}
+	}
+}
+
+// TestProviderProblems asks for the problems of one provider.
+func TestProviderProblems(t *testing.T) {
+	t.Parallel()
+	tr := newTree(t, "1.0.0", "2.0.0")
+	delete(tr, sums200)
+	tr["acme/broken.asc"] = "no key"
+	tr["acme/Upper/1.0.0/x"] = "" // about another provider
+	tr["acme/empty/1.0.0/x"] = ""
+	dir := t.TempDir()
+	tr.write(t, dir)
+	if err := os.Symlink("/nowhere", dir+"/acme/hello/3.0.0"); err != nil {
+		t.Skip(err)
+	}
+	opened, err := rekisteri.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBackend(t, opened)
+	for _, test := range []struct {
+		provider string
+		paths    []string
+		err      error
+	}{
+		{provider: "hello", paths: []string{"acme/broken.asc", "acme/hello/2.0.0", "acme/hello/3.0.0"}},
+		{provider: "empty", paths: []string{"acme/broken.asc", "acme/empty/1.0.0"}},
+		{provider: "missing", err: fs.ErrNotExist},
+	} {
+		problems, err := b.Problems(t.Context(), rekisteri.Provider{Namespace: "acme", Type: test.provider})
+		if !errors.Is(err, test.err) || (err == nil) != (test.err == nil) {
+			t.Errorf("%s: %v, want %v", test.provider, err, test.err)
+		}
+		var paths []string
+		for _, p := range problems {
+			paths = append(paths, p.Path)
+			if strings.Contains(p.String(), dir) {
+				t.Errorf("a problem names a path outside the tree: %v", p)
+			}
+		}
+		slices.Sort(paths)
+		if !slices.Equal(paths, test.paths) {
+			t.Errorf("%s: problems at %q, want %q", test.provider, paths, test.paths)
+		}
+	}
+	if _, err := b.Problems(t.Context(), rekisteri.Provider{Namespace: "nowhere", Type: "x"}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a namespace that is not there: %v", err)
 	}
 }

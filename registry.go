@@ -59,6 +59,7 @@ import (
 
 	"github.com/rekisteri/rekisteri/internal/loglimit"
 	"github.com/rekisteri/rekisteri/internal/names"
+	"github.com/rekisteri/rekisteri/internal/page"
 )
 
 // A Provider is the address of a provider within a registry. Both names are in
@@ -333,13 +334,15 @@ type Event struct {
 	Reason string
 }
 
-// The routes of an [Event].
+// The routes of an [Event]. Package browse has events for pages; the others are
+// the registry's.
 const (
 	RouteDiscovery = "discovery" // the discovery document
 	RouteVersions  = "versions"  // the versions of a provider
 	RouteDownload  = "download"  // the package of a release for one platform
 	RouteFile      = "file"      // a file of a release
 	RouteUpload    = "upload"    // a file of a release that is being published
+	RoutePage      = "page"      // a page for people, of package browse
 	RouteOther     = "other"     // any other path
 )
 
@@ -362,17 +365,17 @@ type Registry struct {
 	links       *links // nil: files are public
 	services    map[string]any
 
-	discovery *page // for a registry at the root
+	discovery *page.Page // for a registry at the root
 	pages     *pageCache
 	reports   loglimit.Limit // of dropped values
 
-	errorPages map[int]*representation // of frequent errors
+	errorPages map[int]*errorPage // of frequent errors
 	headers    headers
 }
 
 // headers has the values of response headers, which are made once.
 type headers struct {
-	json, gzip, vary                     headerValue
+	json                                 headerValue
 	documents, files, discovery, noStore headerValue // of Cache-Control
 }
 
@@ -391,9 +394,9 @@ func New(b Backend, opts *Options) *Registry {
 	}
 	r := &Registry{
 		backend: b, log: opts.Logger, observe: opts.Observe, authorize: opts.Authorize, services: opts.Services,
-		pages: newPageCache(opts.PageBytes), errorPages: make(map[int]*representation),
+		pages: newPageCache(opts.PageBytes), errorPages: make(map[int]*errorPage),
 		headers: headers{
-			json: headerValue{"application/json"}, gzip: headerValue{"gzip"}, vary: headerValue{"Accept-Encoding"},
+			json:      headerValue{"application/json"},
 			documents: headerValue{"no-cache"}, files: headerValue{"no-cache"}, discovery: headerValue{"no-cache"}, noStore: headerValue{"no-store"},
 		},
 	}
@@ -416,7 +419,7 @@ func New(b Backend, opts *Options) *Registry {
 		r.externalURL = strings.TrimSuffix(u.String(), "/")
 	}
 	for _, code := range []int{http.StatusUnauthorized, http.StatusForbidden, http.StatusNotFound} {
-		r.errorPages[code] = errorPage(code, "")
+		r.errorPages[code] = newErrorPage(code, "")
 	}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {

@@ -56,6 +56,10 @@ const allNamespaces = "*"
 
 func (t *token) mayRead(namespace string) bool { return allows(t.read, namespace) }
 
+func (t *token) mayNotRead(p Provider) error {
+	return fmt.Errorf("the token in line %d may not read the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+}
+
 func (t *token) mayPublish(namespace string) bool { return allows(t.publish, namespace) }
 
 func allows(namespaces []string, namespace string) bool {
@@ -84,7 +88,18 @@ func NewTokenFile(name string, log *slog.Logger) (*TokenFile, error) {
 func (f *TokenFile) Authorize(req *http.Request, p Provider) error {
 	t, err := f.find(req, bearerToken(req))
 	if err == nil && !t.mayRead(p.Namespace) {
-		err = fmt.Errorf("the token in line %d may not read the namespace %s: %w", t.line, p.Namespace, fs.ErrPermission)
+		err = t.mayNotRead(p)
+	}
+	return err
+}
+
+// AuthorizeBasic is [TokenFile.Authorize] for pages that people open in a browser:
+// it also accepts the token as the password of Basic authentication, whatever the
+// user. It is not meant for [Options.Authorize], since clients send bearer tokens.
+func (f *TokenFile) AuthorizeBasic(req *http.Request, p Provider) error {
+	t, err := f.find(req, bearerOrPassword(req))
+	if err == nil && !t.mayRead(p.Namespace) {
+		err = t.mayNotRead(p)
 	}
 	return err
 }

@@ -363,3 +363,33 @@ func FuzzTokenFile(f *testing.F) {
 		}
 	})
 }
+
+// Pages accept a token as a password. Documents do not.
+func TestBasicTokens(t *testing.T) {
+	f, _ := newTokenFile(t, tokenLine("reader", "acme"), new(logBuffer))
+	basic := func(user, password string) string {
+		return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+	}
+	for _, test := range []struct {
+		name, authorization, namespace string
+		page, document                 error
+	}{
+		{name: "bearer", authorization: "Bearer reader", namespace: "acme"},
+		{name: "password", authorization: basic("anybody", "reader"), namespace: "acme", document: rekisteri.ErrUnauthenticated},
+		{name: "password alone", authorization: basic("", "reader"), namespace: "acme", document: rekisteri.ErrUnauthenticated},
+		{name: "another namespace", authorization: basic("", "reader"), namespace: "other", page: fs.ErrPermission, document: rekisteri.ErrUnauthenticated},
+		{name: "token as the user", authorization: basic("reader", ""), namespace: "acme", page: rekisteri.ErrUnauthenticated, document: rekisteri.ErrUnauthenticated},
+		{name: "unknown password", authorization: basic("", "x"), namespace: "acme", page: rekisteri.ErrUnauthenticated, document: rekisteri.ErrUnauthenticated},
+		{name: "nothing", namespace: "acme", page: rekisteri.ErrUnauthenticated, document: rekisteri.ErrUnauthenticated},
+	} {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header.Set("Authorization", test.authorization)
+		p := rekisteri.Provider{Namespace: test.namespace, Type: "foo"}
+		if err := f.AuthorizeBasic(req, p); !errors.Is(err, test.page) || (err == nil) != (test.page == nil) {
+			t.Errorf("%s: page: %v, want %v", test.name, err, test.page)
+		}
+		if err := f.Authorize(req, p); !errors.Is(err, test.document) || (err == nil) != (test.document == nil) {
+			t.Errorf("%s: document: %v, want %v", test.name, err, test.document)
+		}
+	}
+}

@@ -18,8 +18,8 @@ const routeHealth = "health"
 // net/http refuses itself, such as those with too large headers, are not
 // logged.
 type accessLog struct {
-	log   *slog.Logger
-	label func(*http.Request) string // who sent a request; nil: that is not known
+	log    *slog.Logger
+	tokens *rekisteri.TokenFile // nil: requests need no token
 }
 
 // observe logs a request. It is the [rekisteri.Options.Observe] function.
@@ -29,8 +29,8 @@ func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
 		slog.Int("status", e.Status), slog.Int64("bytes", e.Bytes), slog.Duration("duration", e.Duration),
 		slog.String("remote", req.RemoteAddr),
 	}
-	if l.label != nil {
-		if by := l.label(req); by != "" {
+	if l.tokens != nil {
+		if by := l.tokens.Label(req); by != "" {
 			attrs = append(attrs, slog.String("by", by))
 		}
 	}

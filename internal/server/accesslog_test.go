@@ -77,7 +77,11 @@ func TestAccessLog(t *testing.T) {
 		{method: "GET", path: zip + "%3F" + query, route: "file", status: 403, reason: "link"},
 		{method: "PUT", path: versions, token: token, route: "versions", status: 405, reason: "the method is neither GET nor HEAD"},
 		{method: "GET", path: "/tf/v1//providers?" + query, route: "other", status: 404, reason: "no such route"},
-		{method: "GET", path: "/tf", route: "other", status: 404, reason: "no such route"},
+		{method: "HEAD", path: "/tf/?q=x", token: token, route: "page", status: 200},
+		{method: "GET", path: "/tf/", route: "page", status: 401, reason: "there is no bearer token"},
+		{method: "HEAD", path: "/tf/providers/acme/foo", token: token, route: "page", status: 200},
+		{method: "GET", path: "/tf/providers/beta/foo", token: token, route: "page", status: 403, reason: "may not read the namespace beta"},
+		{method: "GET", path: "/tf/nothing", route: "other", status: 404, reason: "no such page"},
 		{method: "GET", path: "/outside", route: "other", status: 404, reason: "no such route"},
 		{method: "GET", path: "/%0Amsg=request", route: "other", status: 404, reason: "no such route"},
 	} {

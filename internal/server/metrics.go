@@ -23,7 +23,7 @@ const metricsPath = "/metrics"
 // The values of labels. Each list ends with the one for all other values.
 var (
 	metricRoutes = []string{rekisteri.RouteDiscovery, rekisteri.RouteVersions, rekisteri.RouteDownload, rekisteri.RouteFile,
-		rekisteri.RouteUpload, routeHealth, rekisteri.RouteOther}
+		rekisteri.RouteUpload, rekisteri.RoutePage, routeHealth, rekisteri.RouteOther}
 	metricMethods = []string{http.MethodGet, http.MethodHead, http.MethodPut, "other"}
 	metricCodes   = []int{200, 201, 202, 206, 302, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 422, 499, 500, 503, 504, 507, 0}
 	metricReasons = []string{rekisteri.ReasonRedirect, rekisteri.ReasonUnauthenticated, rekisteri.ReasonForbidden, rekisteri.ReasonBadLink,

@@ -188,7 +188,7 @@ func newExporter(t testing.TB, opts rekisteri.Options) (*exporter, http.Handler)
 	look(t.Context(), x.backend)
 	opts.Logger, opts.Observe = discard(), x.observe
 	x.registry = rekisteri.New(x.backend, &opts)
-	return x, mount(x.registry, "/tf", &health{stopping: t.Context(), backend: x.backend, observe: x.observe})
+	return x, mount(x.registry, nil, "/tf", &health{stopping: t.Context(), backend: x.backend, observe: x.observe})
 }
 
 // TestUploadMetrics has uploads end in every way.

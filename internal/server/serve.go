@@ -81,14 +81,14 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return Usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
-	label, err := s.protect(opts, tree)
+	tokens, err := s.protect(opts, tree)
 	if err != nil {
 		return err
 	}
 	var counter *requestCounter
 	var observe []func(*http.Request, rekisteri.Event)
 	if s.accessLog {
-		observe = append(observe, accessLog{log, label}.observe)
+		observe = append(observe, accessLog{log, tokens}.observe)
 	}
 	if s.metricsAddr != "" {
 		counter = newRequestCounter()
@@ -117,7 +117,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	}
 	reg := rekisteri.New(tree.Backend, opts)
 	srv := &server{
-		handler: mount(reg, s.prefix, h), tls: tlsConfig, connState: memory.track,
+		handler: mount(reg, s.pages(reg, opts, tree, tokens), s.prefix, h), tls: tlsConfig, connState: memory.track,
 		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
 	}
 	if s.metricsAddr != "" {
@@ -159,17 +159,16 @@ func (s *serving) validate() error {
 }
 
 // protect sets the options that make the registry private. It turns publishing
-// on if a token may publish. label returns who sent a request; it is nil without
-// tokens.
-func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (label func(*http.Request) string, err error) {
+// on if a token may publish. It returns the token file, or nil.
+func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekisteri.TokenFile, err error) {
 	if s.tokens != "" {
-		tokens, err := rekisteri.NewTokenFile(s.tokens, opts.Logger)
+		tokens, err = rekisteri.NewTokenFile(s.tokens, opts.Logger)
 		if err != nil {
 			return nil, err
 		}
-		opts.Authorize, label = tokens.Authorize, tokens.Label
+		opts.Authorize = tokens.Authorize
 		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
-			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish, Label: label}
+			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish, Label: tokens.Label}
 			opts.Logger.Info("publishing is on: tokens with the right :publish may upload releases")
 		}
 	}
@@ -183,7 +182,7 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (label func(*http
 			opts.Logger.Warn("-link-key is set without -tokens, so /v1/ is public, and everyone can get signed links there: set -tokens, or protect /v1/ in the proxy in front")
 		}
 	}
-	return label, nil
+	return tokens, nil
 }
 
 // checkStore logs why releases cannot be published.
@@ -261,17 +260,18 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 
 // mount returns a handler that serves the registry below prefix, and the
 // discovery document and the health at the root.
-func mount(reg *rekisteri.Registry, prefix string, health http.Handler) http.Handler {
-	below, root := http.Handler(reg), http.Handler(reg)
+func mount(reg *rekisteri.Registry, pages http.Handler, prefix string, health http.Handler) http.Handler {
+	below := withPages(reg, pages)
+	root := below
 	if prefix != "" {
-		below, root = http.StripPrefix(prefix, reg), reg.Discovery(prefix)
+		below, root = http.StripPrefix(prefix, below), reg.Discovery(prefix)
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		// A ServeMux would redirect unclean paths.
 		switch {
 		case req.URL.Path == healthPath:
 			health.ServeHTTP(w, req)
-		case strings.HasPrefix(req.URL.Path, prefix+"/"):
+		case strings.HasPrefix(req.URL.Path, prefix+"/"), pages != nil && req.URL.Path == prefix:
 			below.ServeHTTP(w, req)
 		default:
 			root.ServeHTTP(w, req)

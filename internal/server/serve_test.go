@@ -185,7 +185,7 @@ func TestPrefix(t *testing.T) {
 			}
 			backend := rekisteri.NewFSBackend(rekisteritest.Releases(), &rekisteri.FSOptions{Logger: discard()})
 			look(t.Context(), backend)
-			handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: discard()}), command.prefix, &health{stopping: t.Context(), backend: backend})
+			handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: discard()}), nil, command.prefix, &health{stopping: t.Context(), backend: backend})
 			get := func(path string) (int, string) {
 				w := httptest.NewRecorder()
 				handler.ServeHTTP(w, httptest.NewRequest("GET", "http://localhost"+path, nil))

@@ -1,0 +1,238 @@
+package browse
+
+import (
+	"bytes"
+	"encoding/json"
+	"html/template"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"weak"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/page"
+)
+
+const (
+	htmlType = "text/html; charset=utf-8"
+	jsonType = "application/json"
+)
+
+// A key names a page in the cache.
+type key struct {
+	provider rekisteri.Provider // zero: the page is a list
+	sum      [32]byte           // of what is in the list
+	host     string
+	services string
+	json     bool
+	problems bool // the page shows some
+	gone     bool // there are no versions
+}
+
+// A cached is a page and what it was made from. The pointers are weak, so that a
+// page does not keep a whole release in memory. It is immutable.
+type cached struct {
+	code    int
+	page    *page.Page // nil: the frame is executed for each request
+	title   string
+	content template.HTML
+
+	latest     string // the version that release is of
+	listing    weak.Pointer[rekisteri.Listing]
+	release    weak.Pointer[rekisteri.Release]
+	hasRelease bool
+	problems   []rekisteri.Problem
+	until      time.Time // when it is no longer true although nothing changes; zero: never
+}
+
+// isOf reports whether a page is still true for what the backend has.
+func (c *cached) isOf(l *rekisteri.Listing, rel *rekisteri.Release, problems []rekisteri.Problem) bool {
+	return c.listing.Value() == l && c.release.Value() == rel && c.hasRelease == (rel != nil) &&
+		slices.Equal(c.problems, problems) && (c.until.IsZero() || time.Now().Before(c.until))
+}
+
+// make fills in a page: as JSON, or with a template. old is what is in the cache
+// for the key, or nil.
+func (v *visit) make(k key, old, c *cached, name string, data any) error {
+	if k.json {
+		body, err := encode(data)
+		if err != nil {
+			return err
+		}
+		c.page = page.New(body)
+	} else {
+		var content bytes.Buffer
+		if err := v.contents.ExecuteTemplate(&content, name, data); err != nil {
+			return err
+		}
+		c.content = template.HTML(content.String())
+		if v.frameData == nil {
+			var err error
+			if c.page, err = v.framed(c.title, c.content, nil); err != nil {
+				return err
+			}
+			c.content = ""
+		}
+	}
+	size := int64(len(c.content)) + cacheOverhead
+	if c.page != nil {
+		if old != nil && old.page != nil && bytes.Equal(old.page.Body(), c.page.Body()) {
+			c.page = old.page // which is compressed
+		} else {
+			v.gzip.Compress(c.page)
+		}
+		size += c.page.Size()
+	}
+	for _, p := range c.problems {
+		size += int64(len(p.Path) + len(p.What) + len(p.Effect) + len(p.Fix))
+	}
+	if size <= v.cacheBytes {
+		k.provider = rekisteri.Provider{Namespace: strings.Clone(k.provider.Namespace), Type: strings.Clone(k.provider.Type)}
+		k.host, k.services = strings.Clone(k.host), strings.Clone(k.services)
+		v.cache.Put(k, c, size)
+	} else {
+		v.cache.Delete(k)
+	}
+	return nil
+}
+
+// cacheOverhead is about what the cache needs for a page beside its body.
+const cacheOverhead = 800
+
+// framed puts content into the frame.
+func (v *visit) framed(title string, content template.HTML, data any) (*page.Page, error) {
+	var body bytes.Buffer
+	err := v.frame.Execute(&body, &Page{
+		Title: title, Content: content, Data: data,
+		Root: v.root, Style: v.root + v.style.url, Script: v.root + v.script.url,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return page.New(bytes.Clone(body.Bytes())), nil
+}
+
+// show answers with a page.
+func (v *visit) show(k key, c *cached) error {
+	p, contentType := c.page, htmlType
+	if k.json {
+		contentType = jsonType
+	}
+	if p == nil {
+		var err error
+		if p, err = v.framed(c.title, c.content, v.frameData(v.req)); err != nil {
+			return err
+		}
+		v.gzip.Compress(p)
+	}
+	return v.send(c.code, p, contentType, "private, no-cache")
+}
+
+// encode returns a value as JSON.
+func encode(value any) ([]byte, error) {
+	body, err := json.Marshal(value)
+	return append(body, '\n'), err
+}
+
+// An errorText is what a page says about an error status.
+type errorText struct {
+	Root         string
+	Title, Lines string
+}
+
+// errorPage returns the page for an error status.
+func (v *visit) errorPage(code int) (*page.Page, error) {
+	text := errorText{Root: v.root, Title: http.StatusText(code), Lines: "Try again in a moment. If it stays like this, tell those who run this registry."}
+	switch code {
+	case http.StatusUnauthorized:
+		text.Title, text.Lines = "Please sign in", "This registry is private. Use your registry token as the password; the user name does not matter."
+		if !strings.HasPrefix(v.challenge, "Basic ") {
+			text.Lines = "This registry is private, and you are not signed in."
+		}
+	case http.StatusForbidden:
+		text.Title, text.Lines = "Not for you", "You may not see this provider. Ask those who run this registry for access to its namespace."
+	case http.StatusNotFound:
+		text.Title, text.Lines = "Not found", "There is no such page, or no such provider. Check the spelling of the address."
+	case http.StatusMethodNotAllowed:
+		text.Lines = "Pages can only be read."
+	case http.StatusGatewayTimeout:
+		text.Title = "This takes too long"
+	case http.StatusInternalServerError:
+		text.Title = "The registry cannot read this"
+	}
+	var content bytes.Buffer
+	if err := v.contents.ExecuteTemplate(&content, "error.html", text); err != nil {
+		return nil, err
+	}
+	var data any
+	if v.frameData != nil {
+		data = v.frameData(v.req)
+	}
+	return v.framed(text.Title, template.HTML(content.String()), data)
+}
+
+// errorJSON is the body of an error, as the registry writes it.
+func errorJSON(code int) []byte {
+	return []byte(`{"errors":["` + http.StatusText(code) + `"]}`)
+}
+
+// wantsJSON reports whether the request prefers JSON to HTML.
+func wantsJSON(req *http.Request) bool {
+	html, json := accepted(req)
+	return json > html
+}
+
+// accepted returns how much the request wants HTML and JSON, by its Accept header.
+func accepted(req *http.Request) (html, json float64) {
+	lines := req.Header["Accept"]
+	if len(lines) == 0 {
+		return 1, 1
+	}
+	var htmlRank, jsonRank int // of the range that decides: an exact one outranks others
+	for _, line := range lines {
+		for part := range strings.SplitSeq(line, ",") {
+			name, params, _ := strings.Cut(part, ";")
+			q := 1.0
+			for param := range strings.SplitSeq(params, ";") {
+				if weight, ok := strings.CutPrefix(strings.ToLower(strings.TrimSpace(param)), "q="); ok {
+					if parsed, err := strconv.ParseFloat(weight, 64); err == nil {
+						q = parsed
+					}
+				}
+			}
+			switch strings.ToLower(strings.TrimSpace(name)) {
+			case "*/*":
+				html, htmlRank = prefer(html, htmlRank, q, 1)
+				json, jsonRank = prefer(json, jsonRank, q, 1)
+			case "text/*":
+				html, htmlRank = prefer(html, htmlRank, q, 2)
+			case "application/*":
+				json, jsonRank = prefer(json, jsonRank, q, 2)
+			case "text/html", "application/xhtml+xml":
+				html, htmlRank = prefer(html, htmlRank, q, 3)
+			case "application/json":
+				json, jsonRank = prefer(json, jsonRank, q, 3)
+			}
+		}
+	}
+	return html, json
+}
+
+// prefer returns the weight of the range with the higher rank.
+func prefer(weight float64, rank int, other float64, otherRank int) (float64, int) {
+	if otherRank >= rank {
+		return other, otherRank
+	}
+	return weight, rank
+}
+
+// short returns a text that is not too long to show.
+func short(s string) string {
+	const limit = 2000
+	if len(s) <= limit {
+		return s
+	}
+	return strings.ToValidUTF8(s[:limit], "") + "…"
+}

@@ -1,0 +1,106 @@
+package browse
+
+import (
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/names"
+)
+
+// A usage is what users paste to use a provider.
+type usage struct {
+	Source      string // the provider's address, with the host
+	Block       string // of a module's configuration; empty: there is nothing to install
+	Credentials string // of the client's configuration, for a private registry
+	Services    string // of the client's configuration, for a registry on this machine without TLS
+	UnknownHost bool   // Source has a made-up host name
+}
+
+// unknownHost stands for a host name that cannot be told from the request.
+const unknownHost = "registry.example.com"
+
+// usage returns how to use a version of a provider.
+func (v *visit) usage(p rekisteri.Provider, latest, host, services string) usage {
+	u := usage{UnknownHost: host == ""}
+	if u.UnknownHost {
+		host = unknownHost
+	}
+	u.Source = host + "/" + p.String()
+	if latest == "" {
+		return u
+	}
+	u.Block = fmt.Sprintf(`terraform {
+  required_providers {
+    %s = {
+      source  = %q
+      version = %q
+    }
+  }
+}
+`, localName(p.Type), u.Source, latest)
+	if strings.HasPrefix(v.challenge, "Basic ") {
+		u.Credentials = fmt.Sprintf("credentials %q {\n  token = \"…\"\n}\n", host)
+	}
+	if services != "" {
+		u.Services = fmt.Sprintf("host %q {\n  services = { \"providers.v1\" = %q }\n}\n", host, services)
+	}
+	return u
+}
+
+// localName returns a provider's local name in a module, which must begin with a
+// letter.
+func localName(typ string) string {
+	if strings.ContainsAny(typ[:1], "0123456789-_") {
+		return "p" + typ
+	}
+	return typ
+}
+
+// address returns the host in the providers' source addresses; empty: it cannot
+// be told. Clients insist on https, so for a registry on the user's machine
+// without TLS, services is the URL that a client has to be told.
+func (v *visit) address() (host, services string) {
+	if v.host != "" {
+		return v.host, ""
+	}
+	host = sourceHost(v.req.Host)
+	if host == "" || v.req.TLS != nil || !isLoopback(host) {
+		return host, ""
+	}
+	u, err := url.ParseRequestURI(v.req.RequestURI)
+	if err != nil {
+		return host, ""
+	}
+	prefix, ok := strings.CutSuffix(u.EscapedPath(), v.req.URL.EscapedPath())
+	if !ok {
+		return host, ""
+	}
+	return host, "http://" + host + prefix + "/v1/providers/"
+}
+
+func isLoopback(host string) bool {
+	name, _, _ := strings.Cut(host, ":")
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// sourceHost returns a host and its port as source addresses have them: in lower
+// case, and without the port of https. It is empty if s is not a host name. The
+// Host header is what anyone may send.
+func sourceHost(s string) string {
+	s = strings.TrimSuffix(names.Lower(s), ":443")
+	name, port, hasPort := strings.Cut(s, ":")
+	if len(name) > 253 || hasPort && (port == "" || len(port) > 5 || strings.Trim(port, "0123456789") != "") {
+		return ""
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return ""
+		}
+	}
+	return s
+}

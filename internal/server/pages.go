@@ -1,0 +1,53 @@
+package server
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/browse"
+)
+
+// pages returns the handler for the pages of a registry, or nil if there must be
+// none. tokens may be nil.
+func (s *serving) pages(reg *rekisteri.Registry, opts *rekisteri.Options, tree *Tree, tokens *rekisteri.TokenFile) http.Handler {
+	if tokens == nil && s.linkKey != "" {
+		// The proxy in front protects /v1/, and may not know of the pages.
+		opts.Logger.Info("there are no pages for people, since -link-key is set without -tokens")
+		return nil
+	}
+	settings := &browse.Options{
+		Logger:  opts.Logger,
+		Observe: opts.Observe,
+		Problems: func(req *http.Request, p rekisteri.Provider) ([]rekisteri.Problem, error) {
+			return tree.Backend.Problems(req.Context(), p)
+		},
+		CacheBytes: opts.PageBytes / 8,
+	}
+	if u, err := url.Parse(s.externalURL); err == nil {
+		settings.Host = u.Host
+	}
+	if tokens != nil {
+		settings.Authorize = tokens.AuthorizeBasic
+		settings.Realm = "Provider registry: the password is your token"
+	}
+	return browse.New(reg, settings)
+}
+
+// withPages returns a handler that serves the registry, and pages at all paths
+// that are not those of the registry. Nil pages are none.
+func withPages(reg, pages http.Handler) http.Handler {
+	if pages == nil {
+		return reg
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		for _, own := range []string{"/v1/", "/files/", "/.well-known/"} {
+			if strings.HasPrefix(req.URL.Path, own) {
+				reg.ServeHTTP(w, req)
+				return
+			}
+		}
+		pages.ServeHTTP(w, req)
+	})
+}
