@@ -76,6 +76,7 @@ func TestMetrics(t *testing.T) {
 	ask("BREW", versions, "tok")
 	ask("GET", versions, "x")
 	ask("GET", "/v1/providers/acme/none/versions", "tok")
+	ask("GET", "/providers/acme/foo", "") // a page
 	ask("GET", healthPath, "")
 	url := metricsURL(t, s)
 	var text string
@@ -90,7 +91,8 @@ func TestMetrics(t *testing.T) {
 		`rekisteri_http_requests_total{route="versions",method="GET",code="401"} 1`,
 		`rekisteri_http_requests_total{route="versions",method="GET",code="404"} 1`,
 		`rekisteri_http_request_duration_seconds_count{route="versions"} 6`,
-		`rekisteri_http_failures_total{reason="unauthenticated"} 1`,
+		`rekisteri_http_requests_total{route="page",method="GET",code="401"} 1`,
+		`rekisteri_http_failures_total{reason="unauthenticated"} 2`,
 		`rekisteri_http_failures_total{reason="not_found"} 1`,
 		`rekisteri_http_failures_total{reason="method"} 1`,
 		`rekisteri_http_failures_total{reason="error"} 0`,
