@@ -197,7 +197,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		defer func() {
 			p := recover()
 			if p != nil {
-				v.event.Err = fmt.Errorf("panic: %v", p)
+				v.event.Err, v.event.Reason = fmt.Errorf("panic: %v", p), rekisteri.ReasonError
 				v.event.Status = cmp.Or(v.event.Status, http.StatusInternalServerError)
 			}
 			v.event.Duration = time.Since(started)
@@ -344,7 +344,7 @@ func errorStatus(err error) int {
 // has started already. The error's text is not sent.
 func (v *visit) fail(err error) {
 	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err = cmp.Or(v.event.Status, code), err
+	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, rekisteri.StatusReason(v.req, code)
 	level := slog.LevelDebug
 	if code >= 500 && !errors.Is(v.req.Context().Err(), context.Canceled) { // else the client has gone
 		level = slog.LevelError
