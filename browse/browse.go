@@ -55,9 +55,13 @@ type Options struct {
 
 	// Authorize decides whether a request may see a provider, in place of
 	// [rekisteri.Options.Authorize] and with the same errors. It is for people who
-	// authenticate in another way than clients do. The list calls it for each
-	// provider until a page is full, so it should be fast. Nil means
+	// authenticate in another way than clients do. Nil means
 	// [rekisteri.Registry.Authorize].
+	//
+	// The list calls it for each provider until a page is full, so it should be
+	// fast. Before that, it calls it for a provider that need not exist. If the
+	// error matches [rekisteri.ErrUnauthenticated], the answer is 401 whatever
+	// there is.
 	Authorize func(*http.Request, rekisteri.Provider) error
 
 	// Realm, if it is not empty, has browsers ask for a user and a password where

@@ -144,3 +144,30 @@ func many(n int) (addresses []string) {
 	}
 	return addresses
 }
+
+// A hiding is a backend without the namespace acme-labs.
+type hiding struct{ *rekisteri.FSBackend }
+
+func (h hiding) Versions(ctx context.Context, p rekisteri.Provider) (*rekisteri.Listing, error) {
+	if p.Namespace == "acme-labs" {
+		return nil, fs.ErrNotExist
+	}
+	return h.FSBackend.Versions(ctx, p)
+}
+
+func (h hiding) Release(ctx context.Context, p rekisteri.Provider, version string) (*rekisteri.Release, error) {
+	if p.Namespace == "acme-labs" {
+		return nil, fs.ErrNotExist
+	}
+	return h.FSBackend.Release(ctx, p, version)
+}
+
+func (h hiding) Providers(ctx context.Context) iter.Seq2[rekisteri.Provider, error] {
+	return func(yield func(rekisteri.Provider, error) bool) {
+		for p, err := range h.FSBackend.Providers(ctx) {
+			if p.Namespace != "acme-labs" && !yield(p, err) {
+				return
+			}
+		}
+	}
+}
