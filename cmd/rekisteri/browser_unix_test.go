@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -51,7 +52,8 @@ func browseTree(t *testing.T) string {
 	var random struct {
 		Versions []map[string]any `json:"versions"`
 	}
-	if err := json.Unmarshal(read("hashicorp/random.json"), &random); err != nil {
+	renamed := regexp.MustCompile(`"source(_url)?": "[^"]*"`).ReplaceAll(read("hashicorp/random.json"), []byte(`"source$1": "https://platform.acme.example"`))
+	if err := json.Unmarshal(renamed, &random); err != nil {
 		t.Fatal(err)
 	}
 	document := func(provider, warning string, platforms []string, versions ...string) {
@@ -213,7 +215,7 @@ func TestBrowserLook(t *testing.T) {
 		"hello": "/providers/acme/hello", "warning": "/providers/acme/kafka-topics", "history": "/providers/archive/history", "missing": "/providers/acme/none",
 	} {
 		for _, scheme := range []string{"light", "dark"} {
-			for _, width := range []int{1200, 400} {
+			for _, width := range []int{1000, 400} {
 				tab.Size(width, 900)
 				tab.Scheme(scheme)
 				tab.Open(s.URL + path)
