@@ -82,6 +82,9 @@ type FSBackend struct {
 	unreadable loglimit.Limit // the providers that could not be read
 	hashing    chan struct{}
 
+	publishing sync.Mutex     // guards awaited
+	awaited    map[string]int // directories of releases that publishers wait for
+
 	rotated sync.Mutex // guards counted and cost
 	counted time.Time
 	cost    int
@@ -134,7 +137,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if opts == nil {
 		opts = new(FSOptions)
 	}
-	b := &FSBackend{log: opts.Logger, store: opts.Store, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1)}
+	b := &FSBackend{log: opts.Logger, store: opts.Store, seed: maphash.MakeSeed(), slots: make(chan struct{}, maxLoads), hashing: make(chan struct{}, 1), awaited: make(map[string]int)}
 	if b.log == nil {
 		b.log = slog.Default()
 	}

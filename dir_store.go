@@ -234,13 +234,25 @@ func parseStaged(name string) (Staged, bool) {
 	return s, ok && err == nil && n == sha256.Size && len(sum) == 2*sha256.Size
 }
 
+// Claim implements [Store]. Commits are atomic.
+func (d *Dir) Claim(_ context.Context, dir string) (*Staged, error) {
+	_, err := d.writer().root.Lstat(dir)
+	switch {
+	case err == nil, errors.Is(err, syscall.ENOTDIR): // even if it is empty: a copy may be about to fill it
+		return nil, fmt.Errorf("%s: %w", dir, fs.ErrExist)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil
+	}
+	return nil, err
+}
+
 // Commit implements [Store].
 func (d *Dir) Commit(ctx context.Context, dir string, files []Staged) error {
 	w := d.writer()
 	namespace, _ := splitDir(dir)
 	commit := path.Join(namespace, stageName, commitPrefix+rand.Text())
-	if _, err := w.root.Lstat(dir); err == nil {
-		return fmt.Errorf("%s: %w", dir, fs.ErrExist) // even if it is empty: a copy may be about to fill it
+	if _, err := d.Claim(ctx, dir); err != nil {
+		return err
 	}
 	err := w.mkdirs(commit)
 	for _, f := range files {

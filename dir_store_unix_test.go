@@ -5,7 +5,6 @@ package rekisteri_test
 import (
 	"bufio"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http/httptest"
 	"os"
@@ -78,17 +77,24 @@ func TestKilledPublisher(t *testing.T) {
 		if err := child.Start(); err != nil {
 			t.Fatal(err)
 		}
-		time.AfterFunc(time.Duration(50+rand.IntN(200))*time.Millisecond, func() { child.Process.Kill() })
-		text, _ := io.ReadAll(bufio.NewReader(out))
-		child.Wait()
-		for line := range strings.Lines(string(text)) {
-			version, whole := strings.CutSuffix(line, "\n")
+		lines := bufio.NewReader(out)
+		for n := 0; ; n++ {
+			line, err := lines.ReadString('\n')
+			if err != nil {
+				break
+			}
+			version := strings.TrimSuffix(line, "\n")
 			if strings.HasPrefix(version, "refused") {
 				t.Errorf("round %d: %s", round, version)
-			} else if whole {
-				promised[version] = true
+				break
+			}
+			promised[version] = true
+			if n == 0 { // it is at work
+				time.AfterFunc(rand.N(100*time.Millisecond), func() { child.Process.Kill() })
 			}
 		}
+		child.Process.Kill()
+		child.Wait()
 		next := p.restart()
 		served := strings.Fields(next.versions())
 		for version := range promised {

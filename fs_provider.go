@@ -310,7 +310,7 @@ func (b *FSBackend) readReleases(s scope, ns *namespaceDir, entries []fs.DirEntr
 	var due []int
 	for i, entry := range entries {
 		old := prev.dirs[entry.Name()]
-		if old == nil || !old.resting(next.asOf) || turn[entry.Name()] || old.snapshot != ns.id || old.suspect() {
+		if old == nil || !old.resting(next.asOf) || turn[entry.Name()] || old.snapshot != ns.id || old.suspect() || !old.settled() && b.isAwaited(old.path) {
 			due = append(due, i)
 		}
 		dirs[i] = old

@@ -37,7 +37,8 @@ const (
 // The namespace must exist and hold the signing key. A release is complete when
 // it has SHA256SUMS, a valid signature of that, every zip that SHA256SUMS
 // names, and the manifest if SHA256SUMS names one. The release is then visible
-// at once in this backend, and within two seconds in others over the same tree.
+// at once in this backend, and in others over the same tree within a second more
+// than their [FSOptions.CheckEvery].
 func (b *FSBackend) Publisher() Publisher {
 	if b.store == nil {
 		return nil
@@ -219,22 +220,32 @@ func (u *fsPublisher) checkRoom(ctx context.Context, namespace string) error {
 // has committed the release, or the stage was swept.
 var errStageGone = errors.New("the uploaded file was removed before the release was complete")
 
+// errClaimed says that another publisher has begun to commit another release of
+// the same version.
+var errClaimed = errors.New("another upload of the same version is being published")
+
 // complete publishes a release if what is staged of it is complete. own is the
 // file that was staged last, or nil.
 func (u *fsPublisher) complete(ctx context.Context, up upload, own *Staged) (receipt *Receipt, err error) {
 	for range 3 {
 		receipt, err = u.tryComplete(ctx, up, own)
-		if !errors.Is(err, errStageGone) && !errors.Is(err, fs.ErrNotExist) {
-			break
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			err = errStageGone
+		case err != errStageGone && err != errClaimed:
+			return receipt, err
 		}
-		err = errStageGone
 	}
 	return receipt, err
 }
 
 func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
-	if _, err := fs.Stat(u.store, up.dir); err == nil {
+	claim, err := u.store.Claim(ctx, up.dir)
+	if errors.Is(err, fs.ErrExist) {
 		return u.published(ctx, up, own)
+	}
+	if err != nil {
+		return nil, err
 	}
 	all, err := u.store.Staged(ctx, up.dir)
 	if err != nil {
@@ -243,7 +254,13 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	if own != nil && !slices.ContainsFunc(all, func(s Staged) bool { return s.Path == own.Path }) {
 		return nil, errStageGone
 	}
-	files, missing, err := up.judge(u.store, all)
+	var files []Staged
+	var missing []string
+	if claim != nil {
+		files, missing, err = u.judgeClaim(up, *claim, all, own)
+	} else {
+		files, missing, err = up.judge(u.store, all)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -257,6 +274,11 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	commitErr := u.store.Commit(ctx, up.dir, files)
 	if commitErr == nil {
 		u.log.Info("a release was published", up.attrs()...)
+	}
+	if errors.Is(commitErr, fs.ErrExist) {
+		if claim, err := u.store.Claim(ctx, up.dir); claim != nil && err == nil {
+			return nil, errClaimed // by another publisher, meanwhile: complete that
+		}
 	}
 	// A commit that returned an error may have taken effect, or another publisher
 	// may have committed: the answer depends on what is published now. If a staged
@@ -275,6 +297,48 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	return receipt, err
 }
 
+// judgeClaim returns the files of a release whose commit is not complete, or what
+// is no longer staged of it. An error says that own does not belong to it.
+func (u *fsPublisher) judgeClaim(up upload, claim Staged, all []Staged, own *Staged) (files []Staged, missing []string, err error) {
+	conflict := &UploadError{Err: fs.ErrExist, Detail: fmt.Sprintf("another build of %v %s was uploaded, and its publication was interrupted: only its own files can complete it. "+
+		"Upload the files of that build again (the SHA-256 of its SHA256SUMS begins with %x), or release a new version. "+
+		"If that build is lost, the registry's operator can delete what is at %s in the registry's tree", up.Provider, up.version, claim.SHA256[:6], up.dir)}
+	files, missing, err = up.choose(u.store, claim, all, byContent(all))
+	if _, ok := errors.AsType[*UploadError](err); ok { // clients could not read it
+		return nil, nil, conflict
+	}
+	if err != nil || len(missing) == 0 {
+		return files, nil, err
+	}
+	if own != nil {
+		sums, err := fs.ReadFile(u.store, claim.Path)
+		if err != nil {
+			return nil, nil, err
+		}
+		small, err := u.smallContent(own)
+		if err != nil {
+			return nil, nil, err
+		}
+		if r := (&storedRelease{sumsName: claim.Name, sums: string(sums)}); !u.same(up, r, own.Name, own.SHA256, small) {
+			return nil, nil, conflict
+		}
+	}
+	return nil, missing, nil
+}
+
+// smallContent returns the content of a staged file that is not a zip. It is
+// empty if the file is gone with its stage.
+func (u *fsPublisher) smallContent(f *Staged) (string, error) {
+	if release.IsZip(f.Name) {
+		return "", nil
+	}
+	text, err := fs.ReadFile(u.store, f.Path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", err
+	}
+	return string(text), nil
+}
+
 // discard removes the stage of a published release.
 func (u *fsPublisher) discard(up upload) {
 	if err := u.store.Discard(context.Background(), up.dir, time.Now().Add(stageFor)); err != nil {
@@ -283,9 +347,32 @@ func (u *fsPublisher) discard(up upload) {
 	}
 }
 
+// await makes refreshes read the directory of a release, even if it has been
+// broken for long, until done is called.
+func (b *FSBackend) await(dir string) (done func()) {
+	b.publishing.Lock()
+	defer b.publishing.Unlock()
+	b.awaited[dir]++
+	return func() {
+		b.publishing.Lock()
+		defer b.publishing.Unlock()
+		if b.awaited[dir]--; b.awaited[dir] == 0 {
+			delete(b.awaited, dir)
+		}
+	}
+}
+
+// isAwaited reports whether a publisher waits for the release in a directory.
+func (b *FSBackend) isAwaited(dir string) bool {
+	b.publishing.Lock()
+	defer b.publishing.Unlock()
+	return b.awaited[dir] > 0
+}
+
 // refresh makes the backend read a release again. What is in memory, or is being
 // loaded, may be older.
 func (u *fsPublisher) refresh(ctx context.Context, up upload) {
+	defer u.await(up.dir)()
 	u.tree.recheck(ctx, up.Provider)
 	for _, s := range []scope{{Provider: up.Provider}, {up.Provider, up.version}} {
 		if l, ok := u.cache.Get(s); ok {
@@ -311,13 +398,9 @@ func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*R
 	if own == nil {
 		return &Receipt{State: StateUnchanged}, nil
 	}
-	small := ""
-	if !release.IsZip(own.Name) {
-		text, err := fs.ReadFile(u.store, own.Path)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // it may have gone with the stage
-			return nil, err
-		}
-		small = string(text)
+	small, err := u.smallContent(own)
+	if err != nil {
+		return nil, err
 	}
 	if u.same(up, c.stored[up.version], own.Name, own.SHA256, small) {
 		return &Receipt{State: StateUnchanged}, nil

@@ -194,6 +194,10 @@ func (b *FSBackend) readRelease(p Provider, ns *namespaceDir, pool *tree.Pool, d
 		served = d.stored.version
 	}
 	for _, f := range findings {
+		if f.Class == release.Incomplete && f.File == release.SignatureName(p.Type, path.Base(dir)) && tree.IsObjectStore(ns.fsys) {
+			f.What = "there is no signature of SHA256SUMS: the release is being published, or that was interrupted"
+			f.Fix = "if it stays, publish the same files again"
+		}
 		d.problems = append(d.problems, findingProblem(dir, served, f))
 		if f.Class == release.Unreadable && d.stored == nil && !errors.Is(f.Err, fs.ErrNotExist) {
 			d.lost = fmt.Errorf("%s/%s: %w", dir, f.File, outage{f.Err})

@@ -125,10 +125,9 @@ func (up *upload) checkSignature(signature []byte) error {
 // error says that the files of that upload contradict each other.
 func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []string, err error) {
 	sumsName, signatureName := release.SumsName(up.Type, up.version), release.SignatureName(up.Type, up.version)
-	staged := make(map[string]Staged)  // by name and digest
+	staged := byContent(all)
 	current := make(map[string]Staged) // by name
 	for _, s := range all {
-		staged[s.Name+" "+hex.EncodeToString(s.SHA256[:])] = s
 		if before, ok := current[s.Name]; ok && before.SHA256 != s.SHA256 {
 			// The release tool was run again, with another build: the earlier
 			// files do not belong to it.
@@ -160,6 +159,15 @@ func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []st
 		return nil, missing, nil
 	}
 	return nil, missing, up.contradiction(store, current)
+}
+
+// byContent returns staged files by name and digest.
+func byContent(all []Staged) map[string]Staged {
+	staged := make(map[string]Staged)
+	for _, s := range all {
+		staged[s.Name+" "+hex.EncodeToString(s.SHA256[:])] = s
+	}
+	return staged
 }
 
 // choose returns the files of the release that a staged SHA256SUMS describes,

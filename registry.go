@@ -438,6 +438,13 @@ func New(b Backend, opts *Options) *Registry {
 // data must ask [Registry.Authorize] for each provider.
 func (r *Registry) Backend() Backend { return r.backend }
 
+// CachedBytes returns about how much memory the encoded documents take, which
+// [Options.PageBytes] limits.
+func (r *Registry) CachedBytes() int64 {
+	_, size := r.pages.pages.Usage()
+	return size
+}
+
 // Authorize returns nil if a request may see a provider, and otherwise an error
 // as [Options.Authorize] describes. If p is not a valid address, the error
 // matches [fs.ErrNotExist].

@@ -29,15 +29,23 @@ type Store interface {
 	// releases.
 	Staged(ctx context.Context, dir string) ([]Staged, error)
 
+	// Claim returns the SHA256SUMS of a release at dir whose commit has begun and
+	// is not complete. No other release can be committed there, ever. Claim
+	// returns nil if there is nothing at dir. If there is anything else, its error
+	// matches [fs.ErrExist]. In a store whose commits are atomic, there are no
+	// such releases.
+	Claim(ctx context.Context, dir string) (*Staged, error)
+
 	// Commit makes a directory of staged files. It appears with all of them or
 	// not at all, and survives a crash. files has SHA256SUMS first and its
-	// signature last. If there is something at dir already, Commit changes
+	// signature last. Commit also completes the commit of a release that Claim
+	// returns the SHA256SUMS of. If there is anything else at dir, Commit changes
 	// nothing, and its error matches [fs.ErrExist].
 	Commit(ctx context.Context, dir string, files []Staged) error
 
 	// Discard removes the files that are staged for a release, unless one of them
-	// arrived at the time before or later. If dir is a namespace, it does so for
-	// each of its releases.
+	// arrived at the time before or later, or the release's commit has begun and
+	// is not complete. If dir is a namespace, it does so for each of its releases.
 	Discard(ctx context.Context, dir string, before time.Time) error
 }
 

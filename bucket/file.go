@@ -26,6 +26,7 @@ type file struct {
 // takes too long ends it.
 type body struct {
 	*blob.Reader
+	ctx    context.Context // of the request
 	cancel context.CancelCauseFunc
 }
 
@@ -33,7 +34,7 @@ type body struct {
 // length is negative.
 func (f *FS) get(name string, offset, length int64) (*body, error) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	b := &body{cancel: cancel}
+	b := &body{ctx: ctx, cancel: cancel}
 	err := f.throttle.do(func() error {
 		defer b.limit()()
 		var err error
@@ -55,7 +56,8 @@ func (b *body) limit() (stop func() bool) {
 // Read implements [io.Reader].
 func (b *body) Read(p []byte) (int, error) {
 	defer b.limit()()
-	return b.Reader.Read(p)
+	n, err := b.Reader.Read(p)
+	return n, timeoutCause(b.ctx, err)
 }
 
 func (b *body) close() {

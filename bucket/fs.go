@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/rekisteri/rekisteri"
@@ -37,12 +38,14 @@ type FS struct {
 	expiry   time.Duration
 	throttle throttle
 	listed   *refresh.Map[string, *listing] // by directory
+	probed   atomic.Bool                    // conditional writes work
 }
 
 var _ rekisteri.URLFS = (*FS)(nil)
 
 const (
-	pageSize       = 1000             // of lists, the most that stores allow
+	pageSize       = 1000 // of lists, the most that stores allow
+	listTries      = 5
 	requestTimeout = 15 * time.Second // for an answer, or the next bytes of it
 	defaultExpiry  = 5 * time.Minute
 
@@ -116,6 +119,16 @@ func prefixOf(dir string) string {
 // "/", what is below a directory is one object. If one of the pages fails, list
 // returns none.
 func (f *FS) list(ctx context.Context, prefix, delimiter string) ([]*blob.ListObject, error) {
+	for try := 1; ; try++ {
+		all, err := f.listOnce(ctx, prefix, delimiter)
+		// A fileblob does not find what is deleted while it lists.
+		if !isNotFound(err) || try == listTries {
+			return all, err
+		}
+	}
+}
+
+func (f *FS) listOnce(ctx context.Context, prefix, delimiter string) ([]*blob.ListObject, error) {
 	var all []*blob.ListObject
 	for token := blob.FirstPageToken; len(token) > 0; {
 		var page []*blob.ListObject

@@ -48,6 +48,24 @@ func copyFS(t testing.TB, b *blob.Bucket, files fs.FS) {
 	}
 }
 
+func TestPublisher(t *testing.T) {
+	for name, open := range stores {
+		t.Run(name, func(t *testing.T) {
+			b := open(t)
+			copyFS(t, b, rekisteritest.Keys())
+			backend := rekisteri.NewFSBackend(bucket.New(b, nil), &rekisteri.FSOptions{Logger: quiet(t)})
+			var publishers []rekisteri.Publisher
+			for range 2 {
+				fsys := bucket.New(b, nil)
+				publishers = append(publishers, rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: quiet(t), Store: fsys}).Publisher())
+			}
+			if err := rekisteritest.TestPublisher(t.Context(), backend, publishers...); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestBackend(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {

@@ -140,13 +140,13 @@ type command struct {
 	stop func() float64
 }
 
-// startCommand builds the command and starts it on a directory.
-func startCommand(b *testing.B, dir string) *command {
+// startCommand builds the command and starts it on a directory, with more flags.
+func startCommand(b *testing.B, dir string, flags ...string) *command {
 	binary := filepath.Join(b.TempDir(), "rekisteri")
 	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, ".").CombinedOutput(); err != nil {
 		b.Fatalf("go build: %v\n%s", err, out)
 	}
-	cmd := exec.Command(binary, "-addr", "127.0.0.1:0", "-dir", dir)
+	cmd := exec.Command(binary, append([]string{"-addr", "127.0.0.1:0", "-dir", dir}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -221,7 +221,7 @@ func document(b *testing.B, providerType string, releases, platforms int) string
 // BenchmarkCommand compares the command, as it is built and shipped, with a bare
 // handler in another process that writes the same bytes with the same headers.
 // The handler, which is the floor, is measured twice in each round: its two
-// rates differ by noise.
+// rates differ by noise. The command is measured with and without metrics.
 func BenchmarkCommand(b *testing.B) {
 	const conns = 32
 	dir := b.TempDir()
@@ -240,14 +240,16 @@ func BenchmarkCommand(b *testing.B) {
 	command := startCommand(b, dir)
 	floorAddr := startFloor(b, command.addr, paths)
 	floor, again, registry := loadtest.Dial(b, floorAddr, conns), loadtest.Dial(b, floorAddr, conns), loadtest.Dial(b, command.addr, conns)
+	counting := loadtest.Dial(b, startCommand(b, dir, "-metrics-addr", "127.0.0.1:0").addr, conns)
 	for _, r := range routes {
 		b.Run(r.name, func(b *testing.B) {
 			for b.Loop() {
-				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, floor, again, registry)
+				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, floor, again, registry, counting)
 			}
 			b.ReportMetric(loadtest.Median(registry.Rates), "requests/s")
 			b.ReportMetric(loadtest.Ratio(registry, floor), "of-floor")
 			b.ReportMetric(loadtest.Ratio(again, floor), "floor-of-floor")
+			b.ReportMetric(loadtest.Ratio(counting, registry), "with-metrics")
 			b.ReportMetric(0, "ns/op")
 		})
 	}

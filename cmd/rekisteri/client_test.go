@@ -72,6 +72,11 @@ func runInit(t *testing.T, client, dir string, env []string) (string, error) {
 	return runClient(t, client, dir, env, "init", "-no-color", "-input=false")
 }
 
+// words returns what a client prints in one line, without its frame.
+func words(out string) string {
+	return strings.Join(strings.FieldsFunc(out, func(r rune) bool { return r == '│' || unicode.IsSpace(r) }), " ")
+}
+
 const signed = "signed, key ID 3C91E2DDC757EE2B" // in the output of init
 
 // wantInstalled runs init in a module, and wants the sample's release to be
@@ -291,8 +296,7 @@ func TestPrivate(t *testing.T) {
 			{name: "a token for another namespace", env: variable + other, want: "rejected the given authentication credentials"},
 		} {
 			out, err := runInit(t, client, newModule(t, source), cleanEnv(t, config, test.env))
-			words := strings.Join(strings.FieldsFunc(out, func(r rune) bool { return r == '│' || unicode.IsSpace(r) }), " ")
-			if err == nil || !strings.Contains(words, test.want) {
+			if err == nil || !strings.Contains(words(out), test.want) {
 				t.Errorf("%s: %v\n%s\nwant %q", test.name, err, out, test.want)
 			}
 		}

@@ -17,7 +17,10 @@ const routeHealth = "health"
 // sign a link, and no headers, which may contain a token. Requests that
 // net/http refuses itself, such as those with too large headers, are not
 // logged.
-type accessLog struct{ log *slog.Logger }
+type accessLog struct {
+	log    *slog.Logger
+	tokens *rekisteri.TokenFile // nil: requests need no token
+}
 
 // observe logs a request. It is the [rekisteri.Options.Observe] function.
 func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
@@ -25,6 +28,11 @@ func (l accessLog) observe(req *http.Request, e rekisteri.Event) {
 		slog.String("method", req.Method), slog.String("route", e.Route), slog.String("path", requestPath(req)),
 		slog.Int("status", e.Status), slog.Int64("bytes", e.Bytes), slog.Duration("duration", e.Duration),
 		slog.String("remote", req.RemoteAddr),
+	}
+	if l.tokens != nil {
+		if by := l.tokens.Label(req); by != "" {
+			attrs = append(attrs, slog.String("by", by))
+		}
 	}
 	if e.Err != nil {
 		attrs = append(attrs, slog.String("reason", e.Err.Error()))

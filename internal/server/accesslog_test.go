@@ -31,7 +31,7 @@ func accessLines(log string) []string {
 // TestAccessLog sends requests of all kinds, with and without a token.
 func TestAccessLog(t *testing.T) {
 	const token = "tok-for-acme"
-	tokens := secret(t, fmt.Sprintf("%x acme\n", sha256.Sum256([]byte(token))))
+	tokens := secret(t, fmt.Sprintf("%x acme # the CI\n", sha256.Sum256([]byte(token))))
 	s := servertest.Start(t, run, "-access-log", "-prefix", "/tf", "-tokens", tokens)
 	root := strings.TrimSuffix(s.URL, "/tf")
 	const versions, download, zip = "/tf/v1/providers/acme/foo/versions", "/tf/v1/providers/acme/foo/9.0.0/download/linux/amd64", "/tf/files/acme/foo/9.0.0/terraform-provider-foo_9.0.0_linux_amd64.zip"
@@ -91,6 +91,9 @@ func TestAccessLog(t *testing.T) {
 			path = `"/\nmsg=request"`
 		}
 		want := fmt.Sprintf("method=%s route=%s path=%s status=%d bytes=%d ...", test.method, test.route, path, test.status, len(body))
+		if test.token != "" {
+			want += ` by="the CI"`
+		}
 		line := next()
 		got, reason, _ := strings.Cut(line, " reason=")
 		if status != test.status || got != want || !strings.Contains(reason, test.reason) || (reason == "") != (test.reason == "") {
@@ -150,7 +153,7 @@ func TestAccessLogReason(t *testing.T) {
 	var log servertest.Buffer
 	req := httptest.NewRequest("GET", "/a", nil)
 	req.RemoteAddr = "127.0.0.1:1234"
-	accessLog{newLogger(&log)}.observe(req, rekisteri.Event{Route: rekisteri.RouteFile, Status: 200, Bytes: 5, Duration: 2 * time.Millisecond, Err: fmt.Errorf("cut\noff")})
+	accessLog{log: newLogger(&log)}.observe(req, rekisteri.Event{Route: rekisteri.RouteFile, Status: 200, Bytes: 5, Duration: 2 * time.Millisecond, Err: fmt.Errorf("cut\noff")})
 	const want = ` msg=request method=GET route=file path=/a status=200 bytes=5 duration=2ms remote=127.0.0.1:1234 reason="cut\noff"` + "\n"
 	if !strings.HasSuffix(log.String(), want) {
 		t.Errorf("the log has %q, want %q", log.String(), want)

@@ -18,6 +18,9 @@ const healthPath = "/healthz"
 // request.
 const relookEvery = 5 * time.Second
 
+// reasonUnhealthy is the reason of a failed health check in events.
+const reasonUnhealthy = "unhealthy"
+
 // A health answers health checks. It reports what the last requests have found,
 // and reads nothing itself, so it answers at once even if the disk hangs.
 type health struct {
@@ -29,10 +32,10 @@ type health struct {
 // healthJSON has no path and no cause, since everyone may read it. The log has
 // both.
 type healthJSON struct {
-	Status     string    `json:"status"`                // "ok", "tree unreadable" or "shutting down"
-	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first request
+	Status     string    `json:"status"`                // "ok", "starting", "tree unreadable" or "shutting down"
+	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first look
 	AgeSeconds *int64    `json:"age_seconds,omitempty"` // how long ago that was; the tree is not read without requests
-	Problems   int       `json:"problems"`              // in the providers in memory
+	Problems   int       `json:"problems"`              // in what is in memory
 }
 
 // ServeHTTP answers with 200, or with 503 if requests should go elsewhere.
@@ -41,9 +44,11 @@ func (h *health) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	e := rekisteri.Event{Route: routeHealth}
 	body := []byte(`{"errors":["Method Not Allowed"]}`)
 	if req.Method == http.MethodGet || req.Method == http.MethodHead {
-		e.Status, body, e.Err = h.report()
+		if e.Status, body, e.Err = h.report(); e.Err != nil {
+			e.Reason = reasonUnhealthy
+		}
 	} else {
-		e.Status, e.Err = http.StatusMethodNotAllowed, errors.New("the method is neither GET nor HEAD")
+		e.Status, e.Err, e.Reason = http.StatusMethodNotAllowed, errors.New("the method is neither GET nor HEAD"), rekisteri.ReasonMethod
 		w.Header().Set("Allow", "GET, HEAD")
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -73,6 +78,9 @@ func (h *health) report() (status int, body []byte, err error) {
 	case h.stopping.Err() != nil:
 		doc.Status = "shutting down"
 		status, err = http.StatusServiceUnavailable, errors.New(doc.Status)
+	case tree.Looked.IsZero():
+		doc.Status = "starting"
+		status, err = http.StatusServiceUnavailable, errors.New("the tree was not read yet")
 	case tree.Err != nil:
 		doc.Status = "tree unreadable"
 		status, err = http.StatusServiceUnavailable, tree.Err
@@ -81,7 +89,7 @@ func (h *health) report() (status int, body []byte, err error) {
 	return status, append(body, '\n'), errors.Join(err, encodeErr)
 }
 
-// relook makes the backend read a tree again that could not be read, until the
+// relook makes the backend read a tree that was not or could not be read, until the
 // command shuts down. Otherwise a load balancer that sends requests only to
 // healthy servers would never see it recover.
 func (h *health) relook() {
@@ -93,10 +101,14 @@ func (h *health) relook() {
 			return
 		case <-tick.C:
 		}
-		if h.backend.Health().Err != nil {
-			// It does not matter whether this provider exists: the backend reads
-			// the tree to find out.
-			h.backend.Versions(h.stopping, rekisteri.Provider{Namespace: "healthz", Type: "healthz"})
+		if tree := h.backend.Health(); tree.Err != nil || tree.Looked.IsZero() {
+			look(h.stopping, h.backend)
 		}
 	}
+}
+
+// look makes the backend read the tree. It does not matter whether this provider
+// exists: the backend reads the tree to find out.
+func look(ctx context.Context, b *rekisteri.FSBackend) {
+	b.Versions(ctx, rekisteri.Provider{Namespace: "healthz", Type: "healthz"})
 }

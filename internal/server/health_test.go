@@ -52,39 +52,42 @@ func (h *health) ask(method string) *httptest.ResponseRecorder {
 }
 
 func TestHealthMethods(t *testing.T) {
-	var events []string
-	h := &health{
-		stopping: t.Context(),
-		backend:  rekisteri.NewFSBackend(brokenTree(), &rekisteri.FSOptions{Logger: discard()}),
-		observe: func(req *http.Request, e rekisteri.Event) {
-			events = append(events, fmt.Sprint(req.Method, " ", e.Route, " ", e.Status, " ", e.Bytes, " ", e.Err))
-		},
-	}
-	const ok, notAllowed = `{"status":"ok","problems":0}` + "\n", `{"errors":["Method Not Allowed"]}`
-	for _, test := range []struct {
-		method string
-		code   int
-		body   string
-		event  string
-	}{
-		{method: "GET", code: 200, body: ok, event: "GET health 200 29 <nil>"},
-		{method: "HEAD", code: 200, event: "HEAD health 200 0 <nil>"},
-		{method: "POST", code: 405, body: notAllowed, event: "POST health 405 33 the method is neither GET nor HEAD"},
-		{method: "OPTIONS", code: 405, body: notAllowed, event: "OPTIONS health 405 33 the method is neither GET nor HEAD"},
-	} {
-		events = nil
-		w := h.ask(test.method)
-		if w.Code != test.code || w.Body.String() != test.body {
-			t.Errorf("%s: %d %q, want %d %q", test.method, w.Code, w.Body, test.code, test.body)
+	synctest.Test(t, func(t *testing.T) {
+		var events []string
+		h := &health{
+			stopping: t.Context(),
+			backend:  rekisteri.NewFSBackend(brokenTree(), &rekisteri.FSOptions{Logger: discard()}),
+			observe: func(req *http.Request, e rekisteri.Event) {
+				events = append(events, fmt.Sprint(req.Method, " ", e.Route, " ", e.Status, " ", e.Bytes, " ", e.Err, " ", e.Reason))
+			},
 		}
-		header := w.Header()
-		if header.Get("Content-Type") != "application/json" || header.Get("Cache-Control") != "no-store" || (header.Get("Allow") == "GET, HEAD") != (test.code == 405) {
-			t.Errorf("%s: the header is %v", test.method, header)
+		look(t.Context(), h.backend)
+		const ok, notAllowed = `{"status":"ok","looked":"2000-01-01T00:00:00Z","age_seconds":0,"problems":0}` + "\n", `{"errors":["Method Not Allowed"]}`
+		for _, test := range []struct {
+			method string
+			code   int
+			body   string
+			event  string
+		}{
+			{method: "GET", code: 200, body: ok, event: "GET health 200 77 <nil> "},
+			{method: "HEAD", code: 200, event: "HEAD health 200 0 <nil> "},
+			{method: "POST", code: 405, body: notAllowed, event: "POST health 405 33 the method is neither GET nor HEAD method"},
+			{method: "OPTIONS", code: 405, body: notAllowed, event: "OPTIONS health 405 33 the method is neither GET nor HEAD method"},
+		} {
+			events = nil
+			w := h.ask(test.method)
+			if w.Code != test.code || w.Body.String() != test.body {
+				t.Errorf("%s: %d %q, want %d %q", test.method, w.Code, w.Body, test.code, test.body)
+			}
+			header := w.Header()
+			if header.Get("Content-Type") != "application/json" || header.Get("Cache-Control") != "no-store" || (header.Get("Allow") == "GET, HEAD") != (test.code == 405) {
+				t.Errorf("%s: the header is %v", test.method, header)
+			}
+			if len(events) != 1 || events[0] != test.event {
+				t.Errorf("%s: the events are %q, want %q", test.method, events, test.event)
+			}
 		}
-		if len(events) != 1 || events[0] != test.event {
-			t.Errorf("%s: the events are %q, want %q", test.method, events, test.event)
-		}
-	}
+	})
 }
 
 func TestHealthReport(t *testing.T) {
@@ -114,7 +117,7 @@ func TestHealthReport(t *testing.T) {
 				t.Errorf("%s: the file system was asked %d times", when, now-asked)
 			}
 		}
-		want("before the first look", 200, "ok", -1, 0)
+		want("before the first look", 503, "starting", -1, 0)
 		h.backend.Versions(ctx, foo)
 		want("after a look", 200, "ok", 0, 1)
 		time.Sleep(3 * time.Second)
@@ -138,7 +141,7 @@ func TestHealthHangs(t *testing.T) {
 		go h.backend.Versions(t.Context(), foo)
 		synctest.Wait()
 		begun := time.Now()
-		if w := h.ask("GET"); w.Code != 200 {
+		if w := h.ask("GET"); w.Code != 503 || !strings.Contains(w.Body.String(), `"starting"`) {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
 		if took := time.Since(begun); took > 0 {

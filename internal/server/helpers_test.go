@@ -44,7 +44,7 @@ func runTree(fsys fs.FS) func(ctx context.Context, args []string, stdout, stderr
 }
 
 // copyReleases copies rekisteritest's releases to a directory.
-func copyReleases(t *testing.T) string {
+func copyReleases(t testing.TB) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := os.CopyFS(dir, rekisteritest.Releases()); err != nil {

@@ -170,9 +170,13 @@ func isVersion(arg string) bool { return arg == "-version" || arg == "--version"
 
 // version returns the version that the go command wrote into the executable.
 func version() string {
-	v := "unknown"
+	return fmt.Sprintf("%s (%s %s/%s)", mainVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+}
+
+// mainVersion returns the version alone.
+func mainVersion() string {
 	if info, ok := debug.ReadBuildInfo(); ok {
-		v = info.Main.Version
+		return info.Main.Version
 	}
-	return fmt.Sprintf("%s (%s %s/%s)", v, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return "unknown"
 }

@@ -35,6 +35,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
 			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes about 2.5 times as much, and at least 120 MiB")
+			flags.StringVar(&s.metricsAddr, "metrics-addr", "", "serve metrics for Prometheus on this `address`, at /metrics, to everyone who reaches it")
 			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
 			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
 			flags.Var(&s.drain, "drain", "`duration` to keep answering requests after SIGTERM while /healthz fails, so that a load balancer notices")
@@ -48,7 +49,7 @@ func Serve(src Source) Command {
 type serving struct {
 	src Source
 
-	addr, prefix, externalURL, tlsCert, tlsKey string
+	addr, metricsAddr, prefix, externalURL, tlsCert, tlsKey string
 
 	tokens, linkKey string
 	linkTTL         duration
@@ -84,13 +85,20 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	if err != nil {
 		return err
 	}
+	var counter *requestCounter
+	var observe []func(*http.Request, rekisteri.Event)
 	if s.accessLog {
-		opts.Observe = accessLog{log}.observe
+		observe = append(observe, accessLog{log, tokens}.observe)
 	}
+	if s.metricsAddr != "" {
+		counter = newRequestCounter()
+		observe = append(observe, counter.observe)
+	}
+	opts.Observe = observeAll(observe)
+	var cert *certificate
 	var tlsConfig *tls.Config
 	if s.tlsCert != "" {
-		cert, err := newCertificate(ctx, s.tlsCert, s.tlsKey, log)
-		if err != nil {
+		if cert, err = newCertificate(ctx, s.tlsCert, s.tlsKey, log); err != nil {
 			return err
 		}
 		tlsConfig = &tls.Config{GetCertificate: cert.get}
@@ -104,10 +112,22 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	defer cancel() // ends relook
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
 	go h.relook()
+	if opts.Publish != nil && tree.CheckStore != nil {
+		go checkStore(ctx, tree, log)
+	}
 	reg := rekisteri.New(tree.Backend, opts)
 	srv := &server{
 		handler: mount(reg, s.pages(reg, opts, tree, tokens), s.prefix, h), tls: tlsConfig, connState: memory.track,
 		log: log, drain: s.drain.Duration, grace: s.grace.Duration,
+	}
+	if s.metricsAddr != "" {
+		x := &exporter{requestCounter: counter, backend: tree.Backend, registry: reg, cert: cert, running: &srv.running, started: time.Now()}
+		stop, err := x.listen(s.metricsAddr, log)
+		if err != nil {
+			ln.Close()
+			return err
+		}
+		defer stop()
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- srv.serve(ctx, ln) }()
@@ -148,7 +168,7 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekister
 		}
 		opts.Authorize = tokens.Authorize
 		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
-			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish}
+			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish, Label: tokens.Label}
 			opts.Logger.Info("publishing is on: tokens with the right :publish may upload releases")
 		}
 	}
@@ -163,6 +183,13 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekister
 		}
 	}
 	return tokens, nil
+}
+
+// checkStore logs why releases cannot be published.
+func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
+	if err := tree.CheckStore(ctx); err != nil && ctx.Err() == nil {
+		log.Error("releases cannot be published, so uploads fail: give the registry the rights to write and delete, or take :publish out of the file of -tokens", "error", err)
+	}
 }
 
 // announce logs what is served where. For the sample, or on a terminal, it also
@@ -180,10 +207,11 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	log.Info("listening", attrs...)
 	switch {
 	case ctx.Err() != nil:
+	case tree.Backend.Health().Err != nil: // which the backend has logged
 	case err != nil:
-		log.Error("cannot list the providers, so requests for those that cannot be read fail: mount the volume, and make it readable", "error", err)
+		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
-		log.Warn("there is no provider, so clients cannot install any: mount the volume, or add a provider")
+		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
 	if n > 0 && scheme == "http" && s.tokens == "" && (tree.Sample || IsTerminal(stdout)) {
 		printTrial(stdout, first, "http://"+dialable(addr)+s.prefix+"/v1/providers/")
@@ -194,8 +222,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 // providers.
 const listTimeout = 2 * time.Second
 
-// listProviders returns the first provider of a tree and the number of them.
-// The error may be about a part of the tree.
+// listProviders looks at a tree, so that its health is known, and returns the
+// first provider and the number of them. The error may be about a part of the
+// tree.
 func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
 	type result struct {
 		first rekisteri.Provider
@@ -206,6 +235,7 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 	defer cancel()
 	listed := make(chan result, 1)
 	go func() {
+		look(ctx, b)
 		var r result
 		for p, err := range b.Providers(ctx) {
 			switch {

@@ -81,8 +81,9 @@ func TestServeLog(t *testing.T) {
 		{name: "a tree", log: []string{listening, `serving="a tree" providers=3`}},
 		{name: "a sample", args: []string{"-sample"}, log: []string{`providers=3`}, trial: "acme/foo"},
 		{name: "a sample and TLS", args: []string{"-sample", "-tls-cert", cert, "-tls-key", key}, log: []string{`url=https://127.0.0.1:`}},
-		{name: "an empty tree", tree: fstest.MapFS{}, args: []string{"-sample"}, log: []string{`providers=0`, "level=WARN", "there is no provider"}, warnings: 1},
-		{name: "an unreadable tree", tree: unreadableFS{}, args: []string{"-sample"}, log: []string{listening, `serving="a tree"` + "\n", "level=ERROR", "cannot list the providers", "stale handle"}, warnings: 1},
+		{name: "an empty tree", tree: fstest.MapFS{}, args: []string{"-sample"}, log: []string{"level=ERROR", "the tree is empty", `providers=0`}, warnings: 1},
+		{name: "a tree with a key only", tree: keysOnly(t), args: []string{"-sample"}, log: []string{`providers=0`, "level=WARN", "there is no provider"}, warnings: 1},
+		{name: "an unreadable tree", tree: unreadableFS{}, args: []string{"-sample"}, log: []string{"level=ERROR", "the tree cannot be read", "stale handle", listening, `serving="a tree"` + "\n"}, warnings: 1},
 		{name: "tokens", args: []string{"-tokens", tokens, "-link-key", linkKey}, log: []string{listening}},
 		{name: "tokens without a link key", args: []string{"-tokens", tokens}, log: []string{"level=WARN", "signed with a random key", listening}, warnings: 1},
 		{name: "a link key without tokens", args: []string{"-link-key", linkKey}, log: []string{"level=WARN", "-link-key is set without -tokens, so /v1/ is public", listening}, warnings: 1},
@@ -111,6 +112,35 @@ func TestServeLog(t *testing.T) {
 				t.Errorf("it printed %q", trial)
 			}
 		})
+	}
+}
+
+// keysOnly returns a tree that waits for its first release.
+func keysOnly(t *testing.T) fs.FS {
+	key, err := fs.ReadFile(rekisteritest.Releases(), "acme/acme.asc")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fstest.MapFS{"acme/acme.asc": &fstest.MapFile{Data: key}}
+}
+
+// TestHealthAtStart asks for the health of trees before any other request.
+func TestHealthAtStart(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		tree   fs.FS
+		code   int
+		status string
+	}{
+		{name: "a tree", tree: rekisteritest.Releases(), code: 200, status: "ok"},
+		{name: "a tree with a key only", tree: keysOnly(t), code: 200, status: "ok"},
+		{name: "an empty tree", tree: fstest.MapFS{}, code: 503, status: "tree unreadable"},
+		{name: "an unreadable tree", tree: unreadableFS{}, code: 503, status: "tree unreadable"},
+	} {
+		s := servertest.Start(t, runTree(test.tree))
+		if code, body := get(t, s.URL+healthPath); code != test.code || !strings.Contains(body, `"status":"`+test.status+`"`) {
+			t.Errorf("%s: %d %s, want %d %s", test.name, code, body, test.code, test.status)
+		}
 	}
 }
 
@@ -154,6 +184,7 @@ func TestPrefix(t *testing.T) {
 				t.Fatal(err)
 			}
 			backend := rekisteri.NewFSBackend(rekisteritest.Releases(), &rekisteri.FSOptions{Logger: discard()})
+			look(t.Context(), backend)
 			handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: discard()}), nil, command.prefix, &health{stopping: t.Context(), backend: backend})
 			get := func(path string) (int, string) {
 				w := httptest.NewRecorder()

@@ -22,4 +22,8 @@ type Tree struct {
 	Backend *rekisteri.FSBackend
 	Name    string // for the log
 	Sample  bool   // it is a sample, not the operator's own providers
+
+	// CheckStore returns nil if releases can be published. It is called if
+	// somebody may publish. Nil is not called.
+	CheckStore func(context.Context) error
 }

@@ -54,6 +54,9 @@ func ReadDir(fsys fs.FS, name string, isDir bool, known func(name string) bool) 
 		entries, err = fs.ReadDir(fsys, name)
 	}
 	if err != nil {
+		if IsObjectStore(fsys) {
+			return nil, err
+		}
 		if info, statErr := fs.Stat(fsys, name); statErr == nil && !info.IsDir() {
 			return nil, notDirectory(name) // isDir is out of date
 		}
@@ -121,7 +124,7 @@ func (e *LinkError) Is(target error) bool { return target == fs.ErrNotExist }
 // is at name. File systems have other errors if a file is in the place
 // of a directory, or if they do not follow a link.
 func Explain(fsys fs.FS, name string, err error) error {
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
+	if err == nil || errors.Is(err, fs.ErrNotExist) || IsObjectStore(fsys) { // which has no links
 		return err
 	}
 	if errno, ok := errors.AsType[syscall.Errno](err); ok && errno != syscall.ENOTDIR && errno != syscall.ELOOP {

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"gocloud.dev/blob"
+	"gocloud.dev/blob/azureblob"
+	"gocloud.dev/blob/gcsblob"
+	"gocloud.dev/blob/s3blob"
+	"gocloud.dev/gcerrors"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/bucket"
+	"github.com/rekisteri/rekisteri/internal/server"
+)
+
+// A source is the source of the providers: a bucket.
+type source struct {
+	url        string
+	stream     bool
+	checkEvery time.Duration
+}
+
+// Flags implements [server.Source].
+func (s *source) Flags(flags *flag.FlagSet) {
+	flags.StringVar(&s.url, "bucket", "", "`URL` of the bucket with the providers, such as s3://providers?region=eu-west-1, gs://providers or azblob://providers; credentials come from where the cloud's own tools look for them")
+	flags.BoolVar(&s.stream, "stream", false, "send zips through the registry, for clients that cannot reach the object store; otherwise they are redirected to presigned URLs")
+	flags.DurationVar(&s.checkEvery, "check-every", 10*time.Second, "shortest `duration` between two checks of a provider for new releases; each check is a request to the object store")
+}
+
+// Open implements [server.Source].
+func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.Tree, error) {
+	if s.checkEvery < time.Second {
+		return nil, server.Usagef("-check-every is %v: set it to 1s or more", s.checkEvery)
+	}
+	u, err := parseBucket(s.url)
+	if err != nil {
+		return nil, err
+	}
+	b, err := blob.OpenBucket(ctx, s.url)
+	if err != nil {
+		return nil, server.Usagef("-bucket cannot be opened: %s", text(err))
+	}
+	name := u.Scheme + "://" + u.Host + "/" + u.Query().Get("prefix")
+	log := cmp.Or(opts.Logger, slog.Default())
+	err = probe(ctx, b, name)
+	if _, isOutage := errors.AsType[*outageError](err); err != nil && !isOutage {
+		b.Close()
+		return nil, err
+	}
+	fsys := bucket.New(b, &bucket.Options{Stream: s.stream})
+	if err != nil {
+		log.Error(err.Error())
+	} else if _, err := fsys.URL(ctx, "probe"); err != nil && !s.stream {
+		log.Warn("the credentials cannot presign URLs, so the registry sends zips itself, as with -stream", "error", text(err))
+		fsys = bucket.New(b, &bucket.Options{Stream: true})
+	}
+	opts.CheckEvery = s.checkEvery
+	opts.Store = fsys // which is written to only if somebody may publish
+	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name, CheckStore: fsys.Probe}, nil
+}
+
+// parseBucket parses the URL of a bucket. Its errors do not contain the URL,
+// since people put secrets there.
+func parseBucket(bucketURL string) (*url.URL, error) {
+	if bucketURL == "" {
+		return nil, server.Usagef("set -bucket, or the variable REKISTERI_BUCKET, to the URL of a bucket, such as s3://providers?region=eu-west-1")
+	}
+	u, err := url.Parse(bucketURL)
+	switch {
+	case err != nil:
+		return nil, server.Usagef("-bucket is not a URL, such as s3://providers?region=eu-west-1")
+	case u.Scheme != s3blob.Scheme && u.Scheme != gcsblob.Scheme && u.Scheme != azureblob.Scheme:
+		return nil, server.Usagef("-bucket does not begin with s3://, gs:// or azblob://")
+	case hasUser(u) || hasUser(parse(u.Query().Get("endpoint"))):
+		return nil, server.Usagef("-bucket contains credentials, which other users and the log could show: set them where the cloud's own tools look for them, such as AWS_ACCESS_KEY_ID")
+	case u.Host == "":
+		return nil, server.Usagef("-bucket names no bucket; an example is %s://providers", u.Scheme)
+	case strings.Trim(u.Path, "/") != "":
+		return nil, server.Usagef("-bucket has a path, which would be ignored: to serve what is below %s, add the parameter prefix=%s/", u.Path, strings.Trim(u.Path, "/"))
+	}
+	if prefix := u.Query().Get("prefix"); prefix != "" && !strings.HasSuffix(prefix, "/") {
+		return nil, server.Usagef("the prefix %s in -bucket does not end with a slash", prefix)
+	}
+	return u, nil
+}
+
+// parse returns a URL, or nil.
+func parse(s string) *url.URL {
+	u, _ := url.Parse(s)
+	return u
+}
+
+func hasUser(u *url.URL) bool { return u != nil && u.User != nil }
+
+// probeTimeout bounds the search for credentials and the first request.
+const probeTimeout = 15 * time.Second
+
+// An outageError says that a bucket cannot be reached now.
+type outageError struct{ error }
+
+// probe lists a bucket. An error that lasts until the operator does something is
+// not an outageError.
+func probe(ctx context.Context, b *blob.Bucket, name string) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	_, _, err := b.ListPage(ctx, blob.FirstPageToken, 1, nil)
+	switch {
+	case err == nil:
+		return nil
+	case isOutage(err):
+		return &outageError{fmt.Errorf("the bucket %s cannot be reached, so clients get errors until it can: check the network, the endpoint and region in -bucket, and the credentials: %s", name, text(err))}
+	case gcerrors.Code(err) == gcerrors.NotFound:
+		return fmt.Errorf("there is no bucket %s: create it, or correct -bucket and its region: %s", name, text(err))
+	}
+	return fmt.Errorf("the bucket %s cannot be listed: set credentials that may list and read it, and check the region in -bucket: %s", name, text(err))
+}
+
+// isOutage reports whether a request may succeed later as it is.
+func isOutage(err error) bool {
+	status := 0
+	if response, ok := errors.AsType[interface {
+		error
+		HTTPStatusCode() int
+	}](err); ok {
+		status = response.HTTPStatusCode()
+	}
+	switch code := gcerrors.Code(err); {
+	case code == gcerrors.NotFound || code == gcerrors.PermissionDenied:
+		return false
+	case status >= 400:
+		return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
+	case code == gcerrors.ResourceExhausted || code == gcerrors.DeadlineExceeded || errors.Is(err, context.DeadlineExceeded):
+		return true
+	}
+	_, isNet := errors.AsType[net.Error](err)
+	return isNet
+}
+
+var query = regexp.MustCompile(`\?[^\s"]*`)
+
+// text returns the text of an error in one line, without the queries of URLs,
+// which may have a signature.
+func text(err error) string {
+	return strings.Join(strings.Fields(query.ReplaceAllString(err.Error(), "")), " ")
+}

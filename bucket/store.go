@@ -1,0 +1,339 @@
+package bucket
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/release"
+	"gocloud.dev/blob"
+)
+
+// Files are staged in objects with random names, since the digest is known only
+// when all of a file has arrived. An empty object, the marker, says which file
+// of which release each one is:
+//
+//	<namespace>/.upload/data/<id>
+//	<namespace>/.upload/stage/<type>/<version>/<id>-<SHA-256>-<size>-<name>
+//
+// Names that begin with a dot are not served.
+const (
+	uploadName = ".upload"
+	dataDir    = uploadName + "/data/"
+	stageDir   = uploadName + "/stage/"
+	probeDir   = uploadName + "/probe/" // at the root
+
+	writeTimeout = 2 * time.Minute // for a part of an upload
+	partSize     = 8 << 20
+	partsAtOnce  = 2
+	tailSize     = 1 << 20
+)
+
+var _ rekisteri.Store = (*FS)(nil)
+
+// splitDir splits the path of a release's directory into the namespace and the
+// rest, which is empty if dir is a namespace.
+func splitDir(dir string) (namespace, rest string) {
+	namespace, rest, _ = strings.Cut(dir, "/")
+	return namespace, rest
+}
+
+// stageOf returns what the keys of the markers of a release, or of a namespace,
+// begin with.
+func stageOf(dir string) string {
+	namespace, rest := splitDir(dir)
+	if rest != "" {
+		rest += "/"
+	}
+	return namespace + "/" + stageDir + rest
+}
+
+// markerOf returns the key of the marker of a staged file.
+func markerOf(dir string, s rekisteri.Staged) string {
+	return fmt.Sprintf("%s%s-%x-%d-%s", stageOf(dir), path.Base(s.Path), s.SHA256, s.Size, s.Name)
+}
+
+// parseMarker reads the key of a marker. dir is the directory of the release.
+func parseMarker(key string) (s rekisteri.Staged, dir string, ok bool) {
+	namespace, rest := splitDir(key)
+	rest, ok = strings.CutPrefix(rest, stageDir)
+	fields := strings.SplitN(path.Base(rest), "-", 4)
+	if !ok || len(fields) < 4 {
+		return s, "", false
+	}
+	sum, err := hex.DecodeString(fields[1])
+	size, sizeErr := strconv.ParseInt(fields[2], 10, 64)
+	if err != nil || sizeErr != nil || len(sum) != sha256.Size {
+		return s, "", false
+	}
+	s = rekisteri.Staged{Name: fields[3], Path: namespace + "/" + dataDir + fields[0], Size: size, SHA256: [sha256.Size]byte(sum)}
+	return s, namespace + "/" + path.Dir(rest), true
+}
+
+// Stage implements [rekisteri.Store].
+func (f *FS) Stage(ctx context.Context, dir, name string, content io.Reader, check func(rekisteri.StagedFile) error) (rekisteri.Staged, error) {
+	if err := f.Probe(ctx); err != nil {
+		return rekisteri.Staged{}, err
+	}
+	namespace, _ := splitDir(dir)
+	// The time puts files in order that arrive within the same second of the
+	// store's clock.
+	id := fmt.Sprintf("%016x", time.Now().UnixNano()) + rand.Text()[:10]
+	s := rekisteri.Staged{Name: name, Path: namespace + "/" + dataDir + id}
+	written, err := f.write(ctx, s.Path, name, content)
+	if err != nil {
+		return rekisteri.Staged{}, err
+	}
+	s.Size, s.SHA256 = written.Written()
+	if err := check(written); err != nil {
+		f.remove(context.WithoutCancel(ctx), s.Path)
+		return rekisteri.Staged{}, err
+	}
+	// If this fails, the marker may be there all the same, and needs the content.
+	if err := f.put(ctx, markerOf(dir, s), nil, nil); err != nil {
+		return rekisteri.Staged{}, err
+	}
+	s.Time = time.Now()
+	return s, nil
+}
+
+// A writtenFile is an object that was just written. Its end is in memory, where
+// a zip has its directory.
+type writtenFile struct {
+	fs   *FS
+	key  string
+	size int64
+	sum  [sha256.Size]byte
+	tail []byte
+}
+
+// Written implements [rekisteri.StagedFile].
+func (w *writtenFile) Written() (int64, [sha256.Size]byte) { return w.size, w.sum }
+
+// ReadAt implements [io.ReaderAt].
+func (w *writtenFile) ReadAt(p []byte, offset int64) (int, error) {
+	if start := w.size - int64(len(w.tail)); offset >= start {
+		return bytes.NewReader(w.tail).ReadAt(p, offset-start)
+	}
+	f := &file{fs: w.fs, name: w.key}
+	return f.ReadAt(p, offset)
+}
+
+// write writes an object of any size. If content fails, nothing is written, and
+// the error is that of content.
+func (f *FS) write(ctx context.Context, key, name string, content io.Reader) (*writtenFile, error) {
+	contentType := "application/octet-stream"
+	if release.IsZip(name) {
+		contentType = "application/zip" // what clients get from the store
+	}
+	from := &source{Reader: content, written: &writtenFile{fs: f, key: key}, hash: sha256.New()}
+	err := f.throttle.do(func() error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		from.cancel = cancel
+		from.limit = time.AfterFunc(writeTimeout, func() { cancel(errTimeout) })
+		defer from.limit.Stop()
+		err := f.bucket.Upload(ctx, key, from, &blob.WriterOptions{ContentType: contentType, BufferSize: partSize, MaxConcurrency: partsAtOnce})
+		return timeoutCause(ctx, err)
+	})
+	switch {
+	case from.err != nil:
+		return nil, from.err
+	case err != nil:
+		return nil, failure("write", key, err)
+	}
+	from.hash.Sum(from.written.sum[:0])
+	return from.written, nil
+}
+
+// add adds bytes to the end of the file.
+func (w *writtenFile) add(p []byte) {
+	w.size += int64(len(p))
+	w.tail = append(w.tail, p...)
+	if len(w.tail) > 2*tailSize {
+		w.tail = append(w.tail[:0], w.tail[len(w.tail)-tailSize:]...)
+	}
+}
+
+// A source is what is uploaded. An error of its reader cancels the upload, which
+// would otherwise write what was read before.
+type source struct {
+	io.Reader
+	written *writtenFile
+	hash    hash.Hash
+	limit   *time.Timer // runs while the store has bytes to take
+	cancel  context.CancelCauseFunc
+	err     error // never io.EOF
+}
+
+// Read implements [io.Reader].
+func (s *source) Read(p []byte) (int, error) {
+	s.limit.Stop()
+	n, err := s.Reader.Read(p)
+	s.limit.Reset(writeTimeout)
+	s.hash.Write(p[:n])
+	s.written.add(p[:n])
+	if err != nil && err != io.EOF {
+		s.err = err
+		s.cancel(err)
+	}
+	return n, err
+}
+
+// put writes a small object. Nil options are the defaults.
+func (f *FS) put(ctx context.Context, key string, content []byte, opts *blob.WriterOptions) error {
+	if opts == nil {
+		opts = new(blob.WriterOptions)
+	}
+	opts.ContentType = "application/octet-stream"
+	// Not WriteAll, nor a Writer: that of azureblob panics when an upload fails.
+	err := f.request(ctx, func(ctx context.Context) error { return f.bucket.Upload(ctx, key, bytes.NewReader(content), opts) })
+	if err != nil {
+		return failure("write", key, err)
+	}
+	return nil
+}
+
+// remove deletes an object. It may be gone.
+func (f *FS) remove(ctx context.Context, key string) error {
+	err := f.request(ctx, func(ctx context.Context) error { return f.bucket.Delete(ctx, key) })
+	if err != nil && !isNotFound(err) {
+		return failure("delete", key, err)
+	}
+	return nil
+}
+
+// Staged implements [rekisteri.Store].
+func (f *FS) Staged(ctx context.Context, dir string) ([]rekisteri.Staged, error) {
+	byDir, err := f.staged(ctx, dir)
+	var all []rekisteri.Staged
+	for _, files := range byDir {
+		all = append(all, files...)
+	}
+	sortStaged(all)
+	return all, err
+}
+
+// staged returns what is staged, by the directories of the releases.
+func (f *FS) staged(ctx context.Context, dir string) (map[string][]rekisteri.Staged, error) {
+	markers, err := f.list(ctx, stageOf(dir), "")
+	if err != nil {
+		return nil, failure("list", stageOf(dir), err)
+	}
+	all := make(map[string][]rekisteri.Staged)
+	for _, m := range markers {
+		if s, at, ok := parseMarker(m.Key); ok {
+			s.Time = m.ModTime
+			all[at] = append(all[at], s)
+		}
+	}
+	for _, files := range all {
+		sortStaged(files)
+	}
+	return all, nil
+}
+
+// sortStaged sorts files by their arrival: by the store's clock, whose times are
+// in seconds, and then by ours.
+func sortStaged(files []rekisteri.Staged) {
+	slices.SortFunc(files, func(a, b rekisteri.Staged) int {
+		return cmp.Or(a.Time.Truncate(time.Second).Compare(b.Time.Truncate(time.Second)), strings.Compare(a.Path, b.Path))
+	})
+}
+
+// Discard implements [rekisteri.Store].
+func (f *FS) Discard(ctx context.Context, dir string, before time.Time) error {
+	byDir, err := f.staged(ctx, dir)
+	if err != nil {
+		return err
+	}
+	for at, files := range byDir {
+		err = errors.Join(err, f.discard(ctx, at, files, before))
+	}
+	if _, rest := splitDir(dir); rest != "" || err != nil {
+		return err
+	}
+	return f.discardOrphans(ctx, dir, before)
+}
+
+// discard removes what is staged of a release, unless something of it is
+// younger than before, or its commit is not complete.
+func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, before time.Time) error {
+	if keep, err := f.mustKeep(ctx, dir, files, before); keep || err != nil {
+		return err
+	}
+	for _, s := range files {
+		if err := f.remove(ctx, markerOf(dir, s)); err != nil {
+			return err
+		}
+	}
+	// A file may have arrived, and completed the release, since files was listed.
+	// Whoever lists the stage after the markers are gone finds it incomplete.
+	since, err := f.Staged(ctx, dir)
+	if err != nil {
+		return err
+	}
+	keep, err := f.mustKeep(ctx, dir, since, before)
+	if err != nil {
+		return err
+	}
+	for _, s := range files {
+		if keep {
+			err = errors.Join(err, f.put(ctx, markerOf(dir, s), nil, nil))
+		} else {
+			err = errors.Join(err, f.remove(ctx, s.Path))
+		}
+	}
+	return err
+}
+
+// mustKeep reports whether a stage must not be discarded.
+func (f *FS) mustKeep(ctx context.Context, dir string, files []rekisteri.Staged, before time.Time) (bool, error) {
+	for _, s := range files {
+		if !s.Time.Before(before) {
+			return true, nil
+		}
+	}
+	claim, err := f.Claim(ctx, dir)
+	if errors.Is(err, errTaken) {
+		err = nil
+	}
+	return claim != nil, err
+}
+
+// discardOrphans removes the content of files without markers: of uploads, or of
+// the removal of stages, that were interrupted.
+func (f *FS) discardOrphans(ctx context.Context, namespace string, before time.Time) error {
+	prefix := namespace + "/" + dataDir
+	data, err := f.list(ctx, prefix, "")
+	if err != nil {
+		return failure("list", prefix, err)
+	}
+	all, err := f.Staged(ctx, namespace)
+	if err != nil {
+		return err
+	}
+	marked := make(map[string]bool)
+	for _, s := range all {
+		marked[s.Path] = true
+	}
+	for _, o := range data {
+		if !marked[o.Key] && o.ModTime.Before(before) {
+			err = errors.Join(err, f.remove(ctx, o.Key))
+		}
+	}
+	return err
+}

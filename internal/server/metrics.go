@@ -1,0 +1,278 @@
+package server
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"runtime"
+	runtimemetrics "runtime/metrics"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/metrics"
+)
+
+// metricsPath is where the metrics are, on their own listener.
+const metricsPath = "/metrics"
+
+// The values of labels. Each list ends with the one for all other values.
+var (
+	metricRoutes = []string{rekisteri.RouteDiscovery, rekisteri.RouteVersions, rekisteri.RouteDownload, rekisteri.RouteFile,
+		rekisteri.RouteUpload, rekisteri.RoutePage, routeHealth, rekisteri.RouteOther}
+	metricMethods = []string{http.MethodGet, http.MethodHead, http.MethodPut, "other"}
+	metricCodes   = []int{200, 201, 202, 206, 302, 304, 308, 400, 401, 403, 404, 405, 408, 409, 412, 413, 416, 422, 499, 500, 503, 504, 507, 0}
+	metricReasons = []string{rekisteri.ReasonRedirect, rekisteri.ReasonUnauthenticated, rekisteri.ReasonForbidden, rekisteri.ReasonBadLink,
+		rekisteri.ReasonExpiredLink, rekisteri.ReasonNotFound, rekisteri.ReasonMethod, rekisteri.ReasonCondition, rekisteri.ReasonConflict,
+		rekisteri.ReasonInvalid, rekisteri.ReasonAborted, rekisteri.ReasonTimeout, rekisteri.ReasonFull, reasonUnhealthy, rekisteri.ReasonError}
+	metricResults = []string{rekisteri.StateStaged, rekisteri.StatePublished, rekisteri.StateUnchanged, "denied", "conflict", "invalid", "aborted", "error"}
+)
+
+// A requestCounter counts requests. Its maps never change, so that requests do
+// not wait for each other.
+type requestCounter struct {
+	requests map[requestKey]*requestCount
+	routes   map[string]*routeCount
+	failures map[string]*atomic.Int64 // by reason
+	uploads  map[string]*atomic.Int64 // by result
+	received atomic.Int64             // bytes of uploads
+}
+
+type requestKey struct {
+	route, method string
+	code          int
+}
+
+// A requestCount is the number of requests with a key, and what else is counted
+// of their route.
+type requestCount struct {
+	n     atomic.Int64
+	route *routeCount
+}
+
+type routeCount struct {
+	durations *metrics.Histogram
+	sent      atomic.Int64 // bytes
+}
+
+func newRequestCounter() *requestCounter {
+	c := &requestCounter{
+		requests: make(map[requestKey]*requestCount), routes: make(map[string]*routeCount),
+		failures: newCounters(metricReasons), uploads: newCounters(metricResults),
+	}
+	for _, route := range metricRoutes {
+		r := &routeCount{durations: metrics.NewHistogram(time.Millisecond, 5*time.Millisecond, 25*time.Millisecond, 100*time.Millisecond,
+			500*time.Millisecond, 2500*time.Millisecond, 10*time.Second, time.Minute, 5*time.Minute)}
+		c.routes[route] = r
+		for _, method := range metricMethods {
+			for _, code := range metricCodes {
+				c.requests[requestKey{route, method, code}] = &requestCount{route: r}
+			}
+		}
+	}
+	return c
+}
+
+func newCounters(labels []string) map[string]*atomic.Int64 {
+	counters := make(map[string]*atomic.Int64)
+	for _, label := range labels {
+		counters[label] = new(atomic.Int64)
+	}
+	return counters
+}
+
+// known returns v if it is in values, and else the last one of them.
+func known[T comparable](values []T, v T) T {
+	if slices.Contains(values, v) {
+		return v
+	}
+	return values[len(values)-1]
+}
+
+// observe counts a request. It is an [rekisteri.Options.Observe].
+func (c *requestCounter) observe(req *http.Request, e rekisteri.Event) {
+	count := c.requests[requestKey{e.Route, req.Method, e.Status}]
+	if count == nil {
+		count = c.requests[requestKey{known(metricRoutes, e.Route), known(metricMethods, req.Method), known(metricCodes, e.Status)}]
+	}
+	count.n.Add(1)
+	count.route.durations.Observe(e.Duration)
+	count.route.sent.Add(e.Bytes)
+	if e.Err != nil {
+		c.failures[known(metricReasons, e.Reason)].Add(1)
+	}
+	if e.Route == rekisteri.RouteUpload {
+		c.received.Add(e.Received)
+		c.uploads[uploadResult(e)].Add(1)
+	}
+}
+
+// uploadResult returns what became of an upload.
+func uploadResult(e rekisteri.Event) string {
+	switch e.Status {
+	case http.StatusOK:
+		return rekisteri.StateUnchanged
+	case http.StatusCreated:
+		return rekisteri.StatePublished
+	case http.StatusAccepted:
+		return rekisteri.StateStaged
+	}
+	switch e.Reason {
+	case rekisteri.ReasonUnauthenticated, rekisteri.ReasonForbidden, rekisteri.ReasonNotFound:
+		return "denied"
+	}
+	return known(metricResults, e.Reason)
+}
+
+// An exporter answers with the metrics of the command.
+type exporter struct {
+	*requestCounter
+	backend  *rekisteri.FSBackend
+	registry *rekisteri.Registry
+	cert     *certificate // nil: no TLS
+	running  *atomic.Int64
+	started  time.Time
+}
+
+// listen serves the metrics at an address until stop is called.
+func (x *exporter) listen(addr string, log *slog.Logger) (stop func(), err error) {
+	ln, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w; set -metrics-addr to another address", err)
+	}
+	srv := NewHTTPServer(x)
+	srv.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	go srv.Serve(ln)
+	log.Info("serving metrics", "url", "http://"+ln.Addr().String()+metricsPath)
+	return func() { srv.Close() }, nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (x *exporter) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	switch {
+	case req.URL.Path != metricsPath:
+		http.NotFound(w, req)
+	case req.Method != http.MethodGet && req.Method != http.MethodHead:
+		w.Header().Set("Allow", "GET, HEAD")
+		http.Error(w, "the method is neither GET nor HEAD", http.StatusMethodNotAllowed)
+	default:
+		w.Header().Set("Content-Type", metrics.ContentType)
+		w.Write(x.text(req))
+	}
+}
+
+// text returns the metrics.
+func (x *exporter) text(req *http.Request) []byte {
+	w := new(metrics.Writer)
+	x.writeRequests(w)
+	x.writeTree(w)
+	if x.cert != nil {
+		// Asking for the certificate has it read again if it is due.
+		if pair, err := x.cert.pair.Get(req.Context()); err == nil {
+			w.Begin("rekisteri_tls_certificate_expiry_timestamp_seconds", metrics.Gauge, "When the TLS certificate expires.")
+			w.Sample(unixSeconds(pair.cert.Leaf.NotAfter))
+		}
+	}
+	x.writeProcess(w)
+	return w.Bytes()
+}
+
+// writeRequests writes what was counted of requests.
+func (x *exporter) writeRequests(w *metrics.Writer) {
+	w.Begin("rekisteri_http_requests_total", metrics.Counter, "Requests that were answered, by route, method and status code.")
+	for _, route := range metricRoutes {
+		for _, method := range metricMethods {
+			for _, code := range metricCodes {
+				if n := x.requests[requestKey{route, method, code}].n.Load(); n > 0 {
+					label := "other"
+					if code != 0 {
+						label = strconv.Itoa(code)
+					}
+					w.Sample(float64(n), "route", route, "method", method, "code", label)
+				}
+			}
+		}
+	}
+	w.Begin("rekisteri_http_request_duration_seconds", metrics.HistogramType, "How long requests took, the transfer included, by route.")
+	for _, route := range metricRoutes {
+		w.Histogram(x.routes[route].durations, "route", route)
+	}
+	w.Begin("rekisteri_http_response_bytes_total", metrics.Counter, "Bytes of bodies that were sent, by route.")
+	for _, route := range metricRoutes {
+		w.Sample(float64(x.routes[route].sent.Load()), "route", route)
+	}
+	writeCounters(w, "rekisteri_http_failures_total", "Requests that were refused or failed, by reason.", "reason", metricReasons, x.failures)
+	w.Begin("rekisteri_http_requests_in_flight", metrics.Gauge, "Requests that are being answered.")
+	w.Sample(float64(x.running.Load()))
+	writeCounters(w, "rekisteri_uploads_total", "Uploads of files, by result.", "result", metricResults, x.uploads)
+	w.Begin("rekisteri_upload_received_bytes_total", metrics.Counter, "Bytes of uploads that were received.")
+	w.Sample(float64(x.received.Load()))
+}
+
+// writeCounters writes a metric with one label.
+func writeCounters(w *metrics.Writer, name, help, label string, values []string, counters map[string]*atomic.Int64) {
+	w.Begin(name, metrics.Counter, help)
+	for _, value := range values {
+		w.Sample(float64(counters[value].Load()), label, value)
+	}
+}
+
+// writeTree writes what is known of the tree, without reading it.
+func (x *exporter) writeTree(w *metrics.Writer) {
+	h := x.backend.Health()
+	w.Begin("rekisteri_tree_readable", metrics.Gauge, "Whether the tree could be read when it was last looked at: 1 or 0.")
+	readable := 0.0
+	if !h.Looked.IsZero() && h.Err == nil {
+		readable = 1
+	}
+	w.Sample(readable)
+	if !h.LastGood.IsZero() {
+		w.Begin("rekisteri_tree_last_good_look_timestamp_seconds", metrics.Gauge, "When the tree could last be read. It is read when requests ask for it.")
+		w.Sample(unixSeconds(h.LastGood))
+	}
+	w.Begin("rekisteri_tree_problems", metrics.Gauge, "Problems in the part of the tree that is in memory.")
+	w.Sample(float64(h.Problems))
+	if !h.KeyExpires.IsZero() {
+		w.Begin("rekisteri_signing_key_expiry_timestamp_seconds", metrics.Gauge, "When the next signing key in memory expires. Keys that have expired do not count.")
+		w.Sample(unixSeconds(h.KeyExpires))
+	}
+	w.Begin("rekisteri_cache_bytes", metrics.Gauge, "Memory that the caches take.")
+	w.Sample(float64(h.CachedBytes), "cache", "tree")
+	w.Sample(float64(x.registry.CachedBytes()), "cache", "documents")
+}
+
+// writeProcess writes what is known of the process.
+func (x *exporter) writeProcess(w *metrics.Writer) {
+	w.Begin("rekisteri_build_info", metrics.Gauge, "The version of the command and of Go; always 1.")
+	w.Sample(1, "version", mainVersion(), "goversion", runtime.Version())
+	w.Begin("process_start_time_seconds", metrics.Gauge, "When the process started.")
+	w.Sample(unixSeconds(x.started))
+	for _, m := range []struct{ name, source, help string }{
+		{name: "go_goroutines", source: "/sched/goroutines:goroutines", help: "Goroutines that exist."},
+		{name: "go_memstats_heap_alloc_bytes", source: "/memory/classes/heap/objects:bytes", help: "Memory of objects on the heap."},
+		{name: "go_memstats_sys_bytes", source: "/memory/classes/total:bytes", help: "Memory that Go has from the operating system."},
+	} {
+		sample := []runtimemetrics.Sample{{Name: m.source}}
+		runtimemetrics.Read(sample)
+		w.Begin(m.name, metrics.Gauge, m.help)
+		w.Sample(float64(sample[0].Value.Uint64()))
+	}
+}
+
+func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
+
+// observeAll returns a function that calls all observers. It returns nil if there
+// is none, since then nobody needs events.
+func observeAll(observers []func(*http.Request, rekisteri.Event)) func(*http.Request, rekisteri.Event) {
+	if len(observers) == 0 {
+		return nil
+	}
+	return func(req *http.Request, e rekisteri.Event) {
+		for _, observe := range observers {
+			observe(req, e)
+		}
+	}
+}
