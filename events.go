@@ -8,7 +8,7 @@ import (
 
 // The reasons of an [Event].
 const (
-	ReasonRedirect        = "redirect"        // the provider's name is not in lower case
+	ReasonRedirect        = "redirect"        // the name is not in lower case, or a page has another path
 	ReasonUnauthenticated = "unauthenticated" // there are no credentials, or wrong ones
 	ReasonForbidden       = "forbidden"       // the credentials do not allow it
 	ReasonBadLink         = "bad_link"        // a file's link is not signed, or by another key, or altered

@@ -201,7 +201,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		defer func() {
 			p := recover()
 			if p != nil {
-				v.event.Err = fmt.Errorf("panic: %v", p)
+				v.event.Err, v.event.Reason = fmt.Errorf("panic: %v", p), rekisteri.ReasonError
 				v.event.Status = cmp.Or(v.event.Status, http.StatusInternalServerError)
 			}
 			v.event.Duration = time.Since(started)
@@ -344,13 +344,37 @@ func errorStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
+// reason returns the kind of an error that has a status.
+func (v *visit) reason(err error, code int) string {
+	if _, hungUp := errors.AsType[*httpfile.HungUpError](err); hungUp || code >= 500 && errors.Is(v.req.Context().Err(), context.Canceled) {
+		return rekisteri.ReasonAborted
+	}
+	switch code {
+	case http.StatusPermanentRedirect:
+		return rekisteri.ReasonRedirect
+	case http.StatusUnauthorized:
+		return rekisteri.ReasonUnauthenticated
+	case http.StatusForbidden:
+		return rekisteri.ReasonForbidden
+	case http.StatusNotFound:
+		return rekisteri.ReasonNotFound
+	case http.StatusMethodNotAllowed:
+		return rekisteri.ReasonMethod
+	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
+		return rekisteri.ReasonCondition
+	case http.StatusGatewayTimeout:
+		return rekisteri.ReasonTimeout
+	}
+	return rekisteri.ReasonError
+}
+
 // fail logs an error and answers the request with its status, unless the answer
 // has started already. The error's text is not sent.
 func (v *visit) fail(err error) {
 	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err = cmp.Or(v.event.Status, code), err
+	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, v.reason(err, code)
 	level := slog.LevelDebug
-	if code >= 500 && !errors.Is(v.req.Context().Err(), context.Canceled) { // else the client has gone
+	if code >= 500 && v.event.Reason != rekisteri.ReasonAborted {
 		level = slog.LevelError
 	}
 	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", v.event.Status, "error", err)

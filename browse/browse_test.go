@@ -229,14 +229,17 @@ func TestObserve(t *testing.T) {
 		provider string
 		status   int
 		pattern  string
+		reason   string
 	}{
 		{url: "/", route: "page", status: 200, pattern: "GET /{$}"},
 		{url: "/providers/acme/foo", route: "page", provider: "acme/foo", status: 200, pattern: "GET /providers/{namespace}/{type}"},
-		{url: "/providers/acme/x", route: "page", provider: "acme/x", status: 404, pattern: "GET /providers/{namespace}/{type}"},
-		{url: "/providers/acme/.", route: "page", provider: "/", status: 404, pattern: "GET /providers/{namespace}/{type}"},
+		{url: "/providers/acme/x", route: "page", provider: "acme/x", status: 404, pattern: "GET /providers/{namespace}/{type}", reason: "not_found"},
+		{url: "/providers/Acme/foo", route: "page", provider: "acme/foo", status: 308, pattern: "GET /providers/{namespace}/{type}", reason: "redirect"},
+		{url: "/providers/acme/.", route: "page", provider: "/", status: 404, pattern: "GET /providers/{namespace}/{type}", reason: "not_found"},
 		{url: "/assets/style.css", route: "page", status: 200, pattern: "GET /assets/{name}"},
 		{url: "/assets/style.css", headers: []string{"If-None-Match: *"}, route: "page", status: 304, pattern: "GET /assets/{name}"},
-		{url: "/other", route: "other", status: 404},
+		{url: "/", headers: []string{"If-Match: x"}, route: "page", status: 412, pattern: "GET /{$}", reason: "condition"},
+		{url: "/other", route: "other", status: 404, reason: "not_found"},
 	} {
 		events = nil
 		req := httptest.NewRequest("GET", test.url, nil)
@@ -254,7 +257,7 @@ func TestObserve(t *testing.T) {
 		if test.provider == "" {
 			test.provider = "/"
 		}
-		if e.Route != test.route || e.Provider.String() != test.provider || e.Status != test.status || e.Status != w.Code || e.Bytes != int64(w.Body.Len()) || e.Duration <= 0 || (e.Err != nil) != (e.Status >= 400) || req.Pattern != test.pattern {
+		if e.Route != test.route || e.Provider.String() != test.provider || e.Status != test.status || e.Status != w.Code || e.Bytes != int64(w.Body.Len()) || e.Duration <= 0 || (e.Err != nil) != (e.Reason != "") || e.Reason != test.reason || req.Pattern != test.pattern {
 			t.Errorf("GET %s: %+v, pattern %q", test.url, e, req.Pattern)
 		}
 	}
@@ -269,7 +272,7 @@ func TestObserve(t *testing.T) {
 		}()
 		get(h, "/providers/acme/foo")
 	}()
-	if len(events) != 1 || events[0].Status != 500 || events[0].Err == nil {
+	if len(events) != 1 || events[0].Status != 500 || events[0].Err == nil || events[0].Reason != "error" {
 		t.Errorf("a panic: %+v", events)
 	}
 }
@@ -425,7 +428,7 @@ func TestCanceled(t *testing.T) {
 		}
 	}
 	for _, e := range events {
-		if !errors.Is(e.Err, context.Canceled) {
+		if !errors.Is(e.Err, context.Canceled) || e.Reason != "aborted" {
 			t.Errorf("%+v", e)
 		}
 	}

@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -46,8 +47,8 @@ type message struct {
 	} `json:"error,omitempty"`
 }
 
-// Start starts a browser for a test. If there is none on this machine, it skips
-// the test, or has it fail if CI is set.
+// Start starts a browser for a test. If there is none on this machine, the test is
+// skipped. It fails if CI is set on Linux.
 func Start(t testing.TB) *Browser {
 	t.Helper()
 	var path string
@@ -59,7 +60,7 @@ func Start(t testing.TB) *Browser {
 	}
 	switch {
 	case path != "":
-	case os.Getenv("CI") != "":
+	case os.Getenv("CI") != "" && runtime.GOOS == "linux":
 		t.Fatal("there is no Chromium on this machine")
 	default:
 		t.Skip("there is no Chromium on this machine")
