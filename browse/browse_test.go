@@ -14,6 +14,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -447,4 +448,38 @@ func (waiting) Providers(ctx context.Context) iter.Seq2[rekisteri.Provider, erro
 		<-ctx.Done()
 		yield(rekisteri.Provider{}, ctx.Err())
 	}
+}
+
+// TestConcurrent asks for pages while the provider changes.
+func TestConcurrent(t *testing.T) {
+	m := &changing{memory: newMemory(many(300)...)}
+	h := newPages(t, m, &browse.Options{CacheBytes: 100_000, Problems: problemsOf(rekisteri.Problem{Path: "a"})})
+	var group sync.WaitGroup
+	for i := range 8 {
+		group.Go(func() {
+			for j := range 50 {
+				for _, url := range []string{"/", "/providers/team-000/provider-000", fmt.Sprintf("/?q=%d", j)} {
+					w := get(h, url, fmt.Sprintf("Host: host-%d.example", i%2), "Accept-Encoding: gzip")
+					if w.Code != 200 {
+						t.Errorf("GET %s: %d", url, w.Code)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+}
+
+// A changing is a backend whose every third listing is a new one.
+type changing struct {
+	*memory
+	calls atomic.Int64
+	last  atomic.Pointer[rekisteri.Listing]
+}
+
+func (c *changing) Versions(context.Context, rekisteri.Provider) (*rekisteri.Listing, error) {
+	if n := c.calls.Add(1); n%3 == 1 {
+		c.last.Store(&rekisteri.Listing{Versions: []rekisteri.Version{versionOf(fmt.Sprintf("1.%d.0", n%6))}})
+	}
+	return c.last.Load(), nil
 }

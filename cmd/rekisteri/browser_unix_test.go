@@ -245,6 +245,50 @@ func TestBrowserLook(t *testing.T) {
 	}
 }
 
+// TestBrowserHostile opens the page of a provider that wants to do harm.
+func TestBrowserHostile(t *testing.T) {
+	skipLong(t)
+	b := chromium.Start(t)
+	dir := t.TempDir()
+	text := `<script>window.harmed = 1</script><img src=x onerror="window.harmed = 1">` + "\u202E\u2066" + strings.Repeat("x", 3000)
+	data, err := sample.ReadFile("sample/hashicorp/random.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(regexp.MustCompile(`"source_url": "[^"]*"`).ReplaceAll(data, []byte(`"source_url": "javascript:window.harmed=1"`)), &doc); err != nil {
+		t.Fatal(err)
+	}
+	doc["warnings"] = []string{text}
+	if data, err = json.Marshal(doc); err != nil {
+		t.Fatal(err)
+	}
+	servertest.WriteFile(t, filepath.Join(dir, "acme/odd.json"), string(data))
+	if err := os.Mkdir(filepath.Join(dir, `acme/<img src=x onerror="window.harmed = 1">`), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	servertest.WriteFile(t, filepath.Join(dir, `acme/odd/<img src=x onerror="window.harmed = 1">/terraform-provider-odd_1.0.0_SHA256SUMS`), "")
+	s := start(t, "-dir", dir)
+	tab := b.NewTab(t)
+	tab.Size(400, 900)
+	for _, path := range []string{"/", "/providers/acme/odd"} {
+		tab.Open(s.URL + path)
+		if chromium.Eval[bool](tab, `window.harmed === 1 || document.querySelector("main img, main script, [onerror]") !== null`) {
+			t.Errorf("%s: the tree put an element into the page", path)
+		}
+		if width := chromium.Eval[int](tab, "document.documentElement.scrollWidth"); width > 400 {
+			t.Errorf("%s is %d wide", path, width)
+		}
+		quiet(t, tab)
+	}
+	if links := chromium.Eval[int](tab, `document.querySelectorAll("a[href^=javascript]").length`); links > 0 {
+		t.Errorf("the page has %d links that are scripts", links)
+	}
+	if text := chromium.Eval[string](tab, "document.body.innerText"); !strings.Contains(text, `<img src=x onerror="window.harmed = 1">/`) || !strings.Contains(text, "<script>window") {
+		t.Errorf("the page shows\n%.3000s", text)
+	}
+}
+
 // contrast is an expression that returns the first text whose contrast is below
 // 4.5, which is what WCAG asks for.
 const contrast = `(() => {

@@ -1,7 +1,5 @@
 //go:build unix
 
-// Package chromium drives a headless Chromium in tests. It speaks the Chrome
-// DevTools Protocol over a pipe. Nothing but tests imports it.
 package chromium
 
 import (
