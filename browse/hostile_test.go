@@ -95,6 +95,12 @@ func TestHostile(t *testing.T) {
 					t.Errorf("GET %s has control characters", url)
 				}
 			}
+			for _, accept := range []string{browserAccept, "application/json"} {
+				got := page(t, text, "/providers/acme/foo", "Accept: "+accept)
+				if strings.Contains(got, "ZgotmplZ") || strings.Contains(got, `_url":"javascript`) {
+					t.Errorf("the page has a link that is not one:\n%s", got)
+				}
+			}
 			page(t, "x", "/providers/acme/foo", "Host: "+text)
 			page(t, "x", "/", "Accept: "+text)
 		})
