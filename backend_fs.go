@@ -115,6 +115,7 @@ const (
 	maxLoadsPerNamespace = 16
 	maxReadsPerLoad      = 32   // goroutines of a load
 	rotationCalls        = 1000 // file-system calls a second for settled releases
+	brokenObjects        = 10   // broken releases that a refresh examines in an object store
 
 	defaultCacheBytes = 32 << 20
 )

@@ -8,7 +8,7 @@ import (
 
 // The reasons of an [Event].
 const (
-	ReasonRedirect        = "redirect"        // the name is not in lower case, or a page has another path
+	ReasonRedirect        = "redirect"        // the path has another spelling, such as one in lower case
 	ReasonUnauthenticated = "unauthenticated" // there are no credentials, or wrong ones
 	ReasonForbidden       = "forbidden"       // the credentials do not allow it
 	ReasonBadLink         = "bad_link"        // a file's link is not signed, or by another key, or altered
@@ -24,9 +24,10 @@ const (
 	ReasonError           = "error"           // any other failure of the server
 )
 
-// reasonOf returns the reason of an error that has a status.
-func reasonOf(req *http.Request, err error, status int) string {
-	refused, isRefusal := errors.AsType[*refusal](err)
+// StatusReason returns the reason of an error status, for handlers beside a
+// [Registry] that report events of their own. If the client has hung up, it is not
+// the server that failed.
+func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {
 		return ReasonAborted
 	}
@@ -36,13 +37,7 @@ func reasonOf(req *http.Request, err error, status int) string {
 	case http.StatusUnauthorized:
 		return ReasonUnauthenticated
 	case http.StatusForbidden:
-		switch {
-		case !isRefusal:
-			return ReasonForbidden
-		case refused.expired:
-			return ReasonExpiredLink
-		}
-		return ReasonBadLink
+		return ReasonForbidden
 	case http.StatusNotFound:
 		return ReasonNotFound
 	case http.StatusMethodNotAllowed:
@@ -61,4 +56,16 @@ func reasonOf(req *http.Request, err error, status int) string {
 		return ReasonFull
 	}
 	return ReasonError
+}
+
+// reasonOf returns the reason of an error that has a status.
+func reasonOf(req *http.Request, err error, status int) string {
+	refused, isRefusal := errors.AsType[*refusal](err)
+	switch {
+	case isRefusal && refused.expired:
+		return ReasonExpiredLink
+	case isRefusal && status == http.StatusForbidden:
+		return ReasonBadLink
+	}
+	return StatusReason(req, status)
 }

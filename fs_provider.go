@@ -355,10 +355,10 @@ func (r *storedRelease) unchanged(fsys fs.FS) bool {
 // directories, and make at most rotationCalls calls a second together. rotation
 // sets next.credit and next.next, with which the next refresh continues.
 //
-// In an object store, settled releases are not examined. Of the others, each
-// refresh examines one, since each costs a request.
+// In an object store, where each costs a request, settled releases are not
+// examined, and a refresh examines brokenObjects of the others.
 func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state, objects bool) map[string]bool {
-	own, all := 0, b.rotationCost(next.asOf)
+	own := 0
 	var resting []string
 	for _, entry := range entries { // in the order of their names
 		if d := prev.dirs[entry.Name()]; d != nil && d.resting(next.asOf) && !(objects && d.settled()) {
@@ -370,13 +370,19 @@ func (b *FSBackend) rotation(entries []fs.DirEntry, prev, next *state, objects b
 	if own == 0 {
 		return nil
 	}
-	elapsed := min(next.asOf.Sub(prev.asOf), time.Minute).Seconds()
-	next.credit = min(next.credit+elapsed*rotationCalls*float64(own)/float64(max(all, own)), float64(own))
-	if objects {
-		next.credit = min(next.credit, 1)
-	}
 	turn := make(map[string]bool)
 	start, _ := slices.BinarySearch(resting, prev.next)
+	if objects {
+		n := min(len(resting), brokenObjects)
+		for i := range n {
+			turn[resting[(start+i)%len(resting)]] = true
+		}
+		next.next = resting[(start+n)%len(resting)]
+		return turn
+	}
+	all := b.rotationCost(next.asOf)
+	elapsed := min(next.asOf.Sub(prev.asOf), time.Minute).Seconds()
+	next.credit = min(next.credit+elapsed*rotationCalls*float64(own)/float64(max(all, own)), float64(own))
 	for i := range resting {
 		name := resting[(start+i)%len(resting)]
 		if next.credit <= 0 {

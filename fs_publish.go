@@ -267,7 +267,9 @@ func (u *fsPublisher) tryComplete(ctx context.Context, up upload, own *Staged) (
 	if files == nil {
 		return &Receipt{State: StateStaged, Missing: missing}, nil
 	}
-	u.refresh(ctx, up)
+	if err := u.refresh(ctx, up); err != nil {
+		return nil, err
+	}
 	if c, err := u.contentWith(ctx, up.Provider, up.version); err == nil && c.releases[up.version] != nil {
 		return u.published(ctx, up, own) // from another directory, or a document
 	}
@@ -370,24 +372,36 @@ func (b *FSBackend) isAwaited(dir string) bool {
 }
 
 // refresh makes the backend read a release again. What is in memory, or is being
-// loaded, may be older.
-func (u *fsPublisher) refresh(ctx context.Context, up upload) {
+// loaded, may be older. If refresh returns an error, a release that is not in
+// memory may be published all the same.
+func (u *fsPublisher) refresh(ctx context.Context, up upload) error {
 	defer u.await(up.dir)()
-	u.tree.recheck(ctx, up.Provider)
-	for _, s := range []scope{{Provider: up.Provider}, {up.Provider, up.version}} {
-		if l, ok := u.cache.Get(s); ok {
-			l.Reload(ctx)
-		}
+	called := time.Now()
+	_, _, err := u.tree.recheck(ctx, up.Provider)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil // this is its first release
 	}
+	for _, s := range []scope{{Provider: up.Provider}, {up.Provider, up.version}} {
+		l, ok := u.cache.Get(s)
+		if !ok {
+			continue
+		}
+		read, loadErr := l.Reload(ctx)
+		if loadErr == nil && !read.gone && (read.asOf.Before(called) || read.unread != nil) {
+			loadErr = errors.New("the provider cannot be read again")
+		}
+		err = cmp.Or(err, loadErr)
+	}
+	return err
 }
 
 // published returns the answer for an uploaded file if the release is published
 // already, or something else is in its place.
 func (u *fsPublisher) published(ctx context.Context, up upload, own *Staged) (*Receipt, error) {
-	u.refresh(ctx, up)
+	refreshErr := u.refresh(ctx, up)
 	c, err := u.contentWith(ctx, up.Provider, up.version)
 	if err == nil && c.releases[up.version] == nil {
-		err = c.lost
+		err = cmp.Or(refreshErr, c.lost)
 		if err == nil {
 			return nil, &UploadError{Detail: fmt.Sprintf("there is something at %s in the registry's tree that is not a complete release: its operator must remove it", up.dir), Err: fs.ErrExist}
 		}

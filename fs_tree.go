@@ -352,6 +352,9 @@ func (t *treeNames) recheck(ctx context.Context, p Provider) (*namespaceDir, typ
 		for name := range root.namespaces {
 			t.namespace(name).dir.Expire()
 		}
+		if _, ok := root.namespaces[p.Namespace]; ok {
+			t.namespace(p.Namespace).dir.Reload(ctx) // a load that runs may have begun too early
+		}
 	}
 	return t.find(ctx, p)
 }

@@ -311,8 +311,9 @@ type Event struct {
 	Provider Provider
 	Version  string
 
-	// Status is the status code of the answer. If there is a panic before
-	// anything is written, it is 500, though the server closes the connection.
+	// Status is the status code of the answer. It is 302 for a [Redirect]. If
+	// there is a panic before anything is written, it is 500, though the server
+	// closes the connection.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.

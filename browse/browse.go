@@ -344,35 +344,11 @@ func errorStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// reason returns the kind of an error that has a status.
-func (v *visit) reason(err error, code int) string {
-	if _, hungUp := errors.AsType[*httpfile.HungUpError](err); hungUp || code >= 500 && errors.Is(v.req.Context().Err(), context.Canceled) {
-		return rekisteri.ReasonAborted
-	}
-	switch code {
-	case http.StatusPermanentRedirect:
-		return rekisteri.ReasonRedirect
-	case http.StatusUnauthorized:
-		return rekisteri.ReasonUnauthenticated
-	case http.StatusForbidden:
-		return rekisteri.ReasonForbidden
-	case http.StatusNotFound:
-		return rekisteri.ReasonNotFound
-	case http.StatusMethodNotAllowed:
-		return rekisteri.ReasonMethod
-	case http.StatusPreconditionFailed, http.StatusRequestedRangeNotSatisfiable:
-		return rekisteri.ReasonCondition
-	case http.StatusGatewayTimeout:
-		return rekisteri.ReasonTimeout
-	}
-	return rekisteri.ReasonError
-}
-
 // fail logs an error and answers the request with its status, unless the answer
 // has started already. The error's text is not sent.
 func (v *visit) fail(err error) {
 	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, v.reason(err, code)
+	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, rekisteri.StatusReason(v.req, code)
 	level := slog.LevelDebug
 	if code >= 500 && v.event.Reason != rekisteri.ReasonAborted {
 		level = slog.LevelError
@@ -427,11 +403,17 @@ func (v *visit) send(code int, p *page.Page, contentType, cacheControl string) e
 	var sent httpfile.Sent
 	err := httpfile.Serve(v.w, v.req, bytes.NewReader(body), &sent)
 	v.event.Status, v.event.Bytes = sent.Status, sent.Bytes
-	if refused, ok := err.(*httpfile.RefusedError); ok {
-		return &refusal{status: refused.Status, reason: err.Error()}
+	switch err := err.(type) {
+	case *httpfile.RefusedError:
+		return &refusal{status: err.Status, reason: err.Error()}
+	case *httpfile.HungUpError:
+		return &refusal{status: statusHungUp, reason: err.Error()}
 	}
 	return err
 }
+
+// statusHungUp is nginx's status for a client that hung up. It is never sent.
+const statusHungUp = 499
 
 // An asset is a file that pages refer to.
 type asset struct {

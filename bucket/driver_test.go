@@ -175,6 +175,9 @@ func (f *faulty) NewRangeReader(ctx context.Context, key string, offset, length 
 		return nil
 	})
 	if err != nil {
+		if reader != nil {
+			reader.Close() // whose answer is lost
+		}
 		return nil, err
 	}
 	return reader, nil

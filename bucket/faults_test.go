@@ -260,6 +260,29 @@ func TestReplacedWhileRead(t *testing.T) {
 	}
 }
 
+// TestOddKeys tests that keys that are no paths are left out.
+func TestOddKeys(t *testing.T) {
+	b, _ := newMemory()
+	for _, key := range []string{"dir/", "dir/file", "dir/both", "dir/both/x", "dir//x", "dir/../x", "dir/./y", "dir/sub/", "/x"} {
+		addObject(t, b, key, "")
+	}
+	fsys := bucket.New(b, nil)
+	for dir, want := range map[string]string{".": "dir/", "dir": "both/ file sub/", "dir/sub": ""} {
+		entries, err := fsys.ReadDir(dir)
+		var got []string
+		for _, e := range entries {
+			name := e.Name()
+			if e.IsDir() {
+				name += "/"
+			}
+			got = append(got, name)
+		}
+		if err != nil || strings.Join(got, " ") != want {
+			t.Errorf("%s has %q, %v, want %s", dir, got, err, want)
+		}
+	}
+}
+
 // TestBodyThatEnds tests that a file is not taken for shorter than it is.
 func TestBodyThatEnds(t *testing.T) {
 	b, f := newMemory()

@@ -157,6 +157,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 		return nil, failure(op, name, err)
 	}
 	found := &listing{at: now, infos: make(map[string]*info)}
+	dirs := make(map[string]bool)
 	var entries []fs.DirEntry
 	for _, o := range objects {
 		i := newInfo(o.Key, o.Size, o.ModTime)
@@ -165,15 +166,19 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 			continue // such as a marker of the directory itself
 		}
 		entries = append(entries, i)
-		if !o.IsDir {
+		if o.IsDir {
+			dirs[i.name] = true
+		} else {
 			found.infos[i.name] = i
 		}
 	}
+	// In a bucket, an object can have the name of a directory.
+	entries = slices.DeleteFunc(entries, func(e fs.DirEntry) bool { return !e.IsDir() && dirs[e.Name()] })
 	if len(objects) == 0 && name != "." {
 		return nil, f.missing(op, name)
 	}
 	f.listed.Put(name, found, int64(len(found.infos)+1)*infoBytes)
-	slices.SortStableFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
+	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	return entries, nil
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
@@ -18,8 +19,9 @@ import (
 // stores opens an empty bucket of each kind.
 var stores = map[string]func(*testing.T) *blob.Bucket{
 	"memblob": func(t *testing.T) *blob.Bucket { return memblob.OpenBucket(nil) },
+	// Its temporary files would be listed if they were in the bucket.
 	"fileblob": func(t *testing.T) *blob.Bucket {
-		b, err := fileblob.OpenBucket(filepath.Join(t.TempDir(), "bucket"), &fileblob.Options{CreateDir: true, NoTempDir: true})
+		b, err := fileblob.OpenBucket(filepath.Join(t.TempDir(), "bucket"), &fileblob.Options{CreateDir: true})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,6 +53,7 @@ func copyFS(t testing.TB, b *blob.Bucket, files fs.FS) {
 func TestPublisher(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // it waits for what the backend sees
 			b := open(t)
 			copyFS(t, b, rekisteritest.Keys())
 			backend := rekisteri.NewFSBackend(bucket.New(b, nil), &rekisteri.FSOptions{Logger: quiet(t)})
@@ -81,5 +84,19 @@ func TestBackend(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestRedirects tests a backend whose bucket has presigned URLs.
+func TestRedirects(t *testing.T) {
+	b, f := newMemory()
+	f.urls = "https://store.example.com/"
+	copyFS(t, b, rekisteritest.Releases())
+	fsys := bucket.New(b, &bucket.Options{URLExpiry: time.Minute})
+	if err := rekisteritest.Test(t.Context(), rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: quiet(t)})); err != nil {
+		t.Error(err)
+	}
+	if got, err := fsys.URL(t.Context(), "a/b"); got != "https://store.example.com/a/b?method=GET&expires=1m0s&signature=secret" {
+		t.Errorf("%q, %v", got, err)
 	}
 }

@@ -140,9 +140,9 @@ func TestRequestsOfMany(t *testing.T) {
 				t.Errorf("%d of %q, want %d", n, call, want)
 			}
 		}
-		// Each provider, the rest of the large one, the namespace, the root, and one
+		// Each provider, the rest of the large one, the namespace, the root, and ten
 		// of the directories that are no releases.
-		if want := providers + 1 + 1 + 1 + 1; len(counts) != want {
+		if want := providers + 1 + 1 + 1 + 10; len(counts) != want {
 			t.Errorf("%d kinds of requests, want %d: %v", len(counts), want, counts)
 		}
 	})

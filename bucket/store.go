@@ -37,8 +37,8 @@ const (
 	probeDir   = uploadName + "/probe/" // at the root
 
 	writeTimeout = 2 * time.Minute // for a part of an upload
-	partSize     = 8 << 20
-	partsAtOnce  = 2
+	partSize     = 5 << 20         // the least that S3 allows: an upload needs two parts of memory
+	partsAtOnce  = 1
 	tailSize     = 1 << 20
 )
 

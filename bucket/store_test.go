@@ -185,7 +185,7 @@ func TestLostConditionalReply(t *testing.T) {
 // visible there as soon as it has completed it.
 func TestClaimThatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		sleepUntilKey()
+		sleepUntilSigned()
 		inner, buckets, _ := newStore(t)
 		for i := range 5 { // of which one is looked at again at a time
 			version := fmt.Sprintf("1.%d.0", i)
@@ -212,6 +212,42 @@ func TestClaimThatIsKnown(t *testing.T) {
 	})
 }
 
+// TestPublishDuringLoad tests that the first release of a provider is visible at
+// once, although a LIST of its namespace began before the commit.
+func TestPublishDuringLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sleepUntilSigned()
+		_, buckets, drivers := newStore(t)
+		files := build("1.0.0", "")
+		all := names(files)
+		r := newReplica(t, buckets[0], nil)
+		if _, err := r.upload(t, "1.0.0", files, all[:len(all)-1]...); err != nil {
+			t.Fatal(err)
+		}
+		drivers[0].set(func(f *faulty) {
+			f.before = func(op, key string) error {
+				if op == "PUT NEW" && strings.HasSuffix(key, "SHA256SUMS") {
+					time.Sleep(10 * time.Second)
+					go r.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "other"})
+					time.Sleep(time.Millisecond)
+				}
+				return nil
+			}
+			f.after = func(op, key string) error {
+				if op == "LIST" && key == "acme/" {
+					time.Sleep(100 * time.Millisecond)
+				}
+				return nil
+			}
+		})
+		receipt, err := r.upload(t, "1.0.0", files, all[len(all)-1])
+		if err != nil || receipt.State != rekisteri.StatePublished {
+			t.Errorf("receipt %v, %v", receipt, err)
+		}
+		time.Sleep(5 * time.Minute) // until all loads have ended
+	})
+}
+
 // TestRace lets 16 pipelines publish two builds of a version through two
 // replicas, with requests that take a random time.
 func TestRace(t *testing.T) {
@@ -221,7 +257,7 @@ func TestRace(t *testing.T) {
 }
 
 func testRace(t *testing.T) {
-	sleepUntilKey()
+	sleepUntilSigned()
 	inner, buckets, drivers := newStore(t)
 	for _, f := range drivers {
 		f.set(func(f *faulty) {
@@ -239,12 +275,8 @@ func testRace(t *testing.T) {
 		for _, name := range names(builds[which]) {
 			uploads.Go(func() {
 				receipt, err := replicas[i%2].upload(t, "1.0.0", builds[which], name)
-				for try := 1; err != nil && !errors.As(err, new(*rekisteri.UploadError)); try++ { // as release tools do
-					if try == 10 {
-						t.Errorf("%s: %v", name, err)
-						return
-					}
-					receipt, err = replicas[i%2].upload(t, "1.0.0", builds[which], name)
+				if err != nil && !errors.As(err, new(*rekisteri.UploadError)) {
+					t.Errorf("%s: %v", name, err)
 				}
 				if err != nil || receipt.State == rekisteri.StateStaged {
 					return
@@ -284,9 +316,9 @@ func testRace(t *testing.T) {
 	}
 }
 
-// sleepUntilKey sleeps, in a bubble of synctest, until the test key has been
-// made.
-func sleepUntilKey() { time.Sleep(time.Until(time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC))) }
+// sleepUntilSigned sleeps, in a bubble of synctest, whose time begins in 2000,
+// until the test releases have been signed.
+func sleepUntilSigned() { time.Sleep(time.Until(time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC))) }
 
 // TestClaim tests what can be done with a version whose publication was
 // interrupted.
