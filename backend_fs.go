@@ -222,7 +222,8 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 
 // Providers implements [Lister]. It yields the providers in the order of their
 // names. It reads directories, not what is in the files. An error is about one
-// directory; the others follow.
+// directory, and the others follow, or about the whole tree, such as one that is
+// empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -233,6 +234,7 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
+		found := false
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
@@ -247,9 +249,15 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			}
 			providers, _ := dir.providers(name)
 			for _, p := range providers {
+				found = true
 				if !yield(p, nil) {
 					return
 				}
+			}
+		}
+		if !found {
+			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				yield(Provider{}, err) // it is an outage
 			}
 		}
 	}

@@ -234,7 +234,7 @@ func TestMetricLabels(t *testing.T) {
 		file, kind string
 		known      []string
 	}{
-		{file: "../../registry.go", kind: "Route", known: metricRoutes},
+		{file: "../../events.go", kind: "Route", known: metricRoutes},
 		{file: "../../events.go", kind: "Reason", known: metricReasons},
 		{file: "../../publish.go", kind: "State", known: metricResults},
 	} {
