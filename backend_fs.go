@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/rekisteri/rekisteri/internal/loglimit"
-	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/refresh"
 )
 
@@ -223,7 +222,8 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 
 // Providers implements [Lister]. It yields the providers in the order of their
 // names. It reads directories, not what is in the files. An error is about one
-// directory; the others follow.
+// directory, and the others follow, or about the whole tree, such as one that is
+// empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -234,6 +234,7 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
+		found := false
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
@@ -248,48 +249,18 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			}
 			providers, _ := dir.providers(name)
 			for _, p := range providers {
+				found = true
 				if !yield(p, nil) {
 					return
 				}
 			}
 		}
-	}
-}
-
-// Health is what an [FSBackend] knows of its tree.
-type Health struct {
-	Looked   time.Time // when the tree was last read; zero: never
-	Err      error     // why the tree could not be read then; nil: it was read
-	LastGood time.Time // when the tree was last read without an error; zero: never
-
-	Problems    int       // the number of problems of what is in memory
-	KeyExpires  time.Time // when the next signing key in memory expires; zero: none does
-	CachedBytes int64     // about the memory that the cache takes
-}
-
-// Health returns what the last read of the tree found. It reads nothing itself.
-func (b *FSBackend) Health() Health {
-	var h Health
-	if t := b.tree.health.Load(); t != nil {
-		h.Looked, h.Err, h.LastGood = t.looked, t.err, t.good
-	}
-	now := time.Now()
-	add := func(problems []Problem, keys *openpgp.Keyring) {
-		h.Problems += len(problems)
-		if next := keys.NextExpiry(now); h.KeyExpires.IsZero() || !next.IsZero() && next.Before(h.KeyExpires) {
-			h.KeyExpires = next
+		if !found {
+			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
+				yield(Provider{}, err) // it is an outage
+			}
 		}
 	}
-	b.tree.eachKnown(add)
-	b.cache.Each(func(s scope, l *loaded) {
-		if state, ok := l.Peek(); ok && s.version == "" && !state.gone {
-			add(state.content.problems, state.keys.Keyring)
-		}
-	})
-	_, providers := b.cache.Usage()
-	_, indexes := b.indexes.Usage()
-	h.CachedBytes = providers + indexes
-	return h
 }
 
 // get returns what was read of a scope, and reads it if it is not in memory.
@@ -351,25 +322,4 @@ func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string)
 func (l *loaded) isLoaded() bool {
 	_, ok := l.Peek()
 	return ok
-}
-
-// Problems returns what is wrong with a provider and with the signing keys of its
-// namespace, as the last look found it. Paths are relative to the tree's root. It
-// costs what [FSBackend.Versions] costs.
-//
-// An error that matches [fs.ErrNotExist] says that the provider is not in the
-// tree. If a provider is there and nothing of it can be served, Problems says why,
-// while Versions returns an error.
-func (b *FSBackend) Problems(ctx context.Context, p Provider) ([]Problem, error) {
-	s, err := b.get(ctx, scope{Provider: p})
-	if err != nil {
-		return nil, err
-	}
-	var problems []Problem
-	if dir, ok := b.tree.namespace(p.Namespace).dir.Peek(); ok {
-		for _, at := range slices.Sorted(maps.Keys(dir.keys)) {
-			problems = append(problems, dir.keys[at].problems...)
-		}
-	}
-	return append(problems, s.content.problems...), nil
 }

@@ -4,11 +4,60 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"time"
+)
+
+// An Event describes how a request was answered. Its strings may share memory
+// with the request: clone a string to keep it.
+type Event struct {
+	// Route is the kind of request, one of the Route constants.
+	Route string
+
+	// Provider and Version are the names in the request's path. They are empty
+	// unless the names are valid. The provider or version need not exist, so do
+	// not use them as metric labels.
+	Provider Provider
+	Version  string
+
+	// Status is the status code of the answer. It is 302 for a [Redirect]. If
+	// there is a panic before anything is written, it is 500, though the server
+	// closes the connection.
+	Status int
+
+	// Bytes is the number of bytes of the body. It is zero for HEAD.
+	Bytes int64
+
+	// Received is the number of bytes of an upload's body that were read.
+	Received int64
+
+	// Duration is how long the handler ran.
+	Duration time.Duration
+
+	// Err says why the status is an error or a redirect to another name, or why
+	// the body is incomplete. The log has its text; clients do not get it. Nil
+	// means success.
+	Err error
+
+	// Reason is the kind of Err, one of the Reason constants. It is empty if Err
+	// is nil.
+	Reason string
+}
+
+// The routes of an [Event]. Package browse has events for pages; the others are
+// the registry's.
+const (
+	RouteDiscovery = "discovery" // the discovery document
+	RouteVersions  = "versions"  // the versions of a provider
+	RouteDownload  = "download"  // the package of a release for one platform
+	RouteFile      = "file"      // a file of a release
+	RouteUpload    = "upload"    // a file of a release that is being published
+	RoutePage      = "page"      // a page for people, of package browse
+	RouteOther     = "other"     // any other path
 )
 
 // The reasons of an [Event].
 const (
-	ReasonRedirect        = "redirect"        // the provider's name is not in lower case
+	ReasonRedirect        = "redirect"        // the path has another spelling, such as one in lower case
 	ReasonUnauthenticated = "unauthenticated" // there are no credentials, or wrong ones
 	ReasonForbidden       = "forbidden"       // the credentials do not allow it
 	ReasonBadLink         = "bad_link"        // a file's link is not signed, or by another key, or altered
@@ -24,9 +73,10 @@ const (
 	ReasonError           = "error"           // any other failure of the server
 )
 
-// reasonOf returns the reason of an error that has a status.
-func reasonOf(req *http.Request, err error, status int) string {
-	refused, isRefusal := errors.AsType[*refusal](err)
+// StatusReason returns the reason of an error status, for handlers beside a
+// [Registry] that report events of their own. If the client has hung up, it is not
+// the server that failed.
+func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {
 		return ReasonAborted
 	}
@@ -36,13 +86,7 @@ func reasonOf(req *http.Request, err error, status int) string {
 	case http.StatusUnauthorized:
 		return ReasonUnauthenticated
 	case http.StatusForbidden:
-		switch {
-		case !isRefusal:
-			return ReasonForbidden
-		case refused.expired:
-			return ReasonExpiredLink
-		}
-		return ReasonBadLink
+		return ReasonForbidden
 	case http.StatusNotFound:
 		return ReasonNotFound
 	case http.StatusMethodNotAllowed:
@@ -61,4 +105,16 @@ func reasonOf(req *http.Request, err error, status int) string {
 		return ReasonFull
 	}
 	return ReasonError
+}
+
+// reasonOf returns the reason of an error that has a status.
+func reasonOf(req *http.Request, err error, status int) string {
+	refused, isRefusal := errors.AsType[*refusal](err)
+	switch {
+	case isRefusal && refused.expired:
+		return ReasonExpiredLink
+	case isRefusal && status == http.StatusForbidden:
+		return ReasonBadLink
+	}
+	return StatusReason(req, status)
 }

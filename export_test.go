@@ -25,6 +25,13 @@ func Cached(b *FSBackend) int {
 	return n
 }
 
+// Namespaces returns the number of namespaces in memory.
+func Namespaces(b *FSBackend) int {
+	b.tree.mu.Lock()
+	defer b.tree.mu.Unlock()
+	return len(b.tree.namespaces)
+}
+
 // CacheSize returns what is charged for what is in memory.
 func CacheSize(b *FSBackend) int64 {
 	_, size := b.cache.Usage()

@@ -348,6 +348,23 @@ func TestUnknownNamesOfASlowNamespace(t *testing.T) {
 	})
 }
 
+// Requests for namespaces that do not exist take no memory.
+func TestUnknownNamespaces(t *testing.T) {
+	b := newBackend(t, newTree(t, "1.0.0").mapFS())
+	for i := range 100 {
+		p := rekisteri.Provider{Namespace: fmt.Sprint("x", i), Type: "hello"}
+		if _, err := b.Versions(t.Context(), p); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v: %v", p, err)
+		}
+		if _, err := b.Release(t.Context(), p, "1.0.0"); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%v: %v", p, err)
+		}
+	}
+	if n := rekisteri.Namespaces(b); n != 1 {
+		t.Errorf("%d namespaces in memory, want 1", n)
+	}
+}
+
 // Providers that are links are not examined one after the other.
 func TestLinkedProviders(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

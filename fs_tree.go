@@ -312,7 +312,8 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if t.root.Overdue() || t.namespace(p.Namespace).dir.Overdue() {
+	_, known := root.namespaces[p.Namespace] // others must not get an entry
+	if t.root.Overdue() || known && t.namespace(p.Namespace).dir.Overdue() {
 		return errHangs
 	}
 	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {

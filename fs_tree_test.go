@@ -152,6 +152,33 @@ func TestProviders(t *testing.T) {
 	})
 }
 
+// A tree without providers is an outage, unless a namespace has a key.
+func TestProvidersOfAnEmptyTree(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		tree tree
+		err  string
+	}{
+		{name: "nothing", err: "the tree is empty"},
+		{name: "an empty namespace", tree: tree{"acme/README.md": ""}, err: "the tree is empty"},
+		{name: "a namespace with a key", tree: tree{"acme/key.asc": sampleFile(t, "demo/demo.asc")}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := ""
+			for p, err := range newBackend(t, test.tree.mapFS()).Providers(t.Context()) {
+				if err == nil {
+					t.Errorf("it has %v", p)
+				} else {
+					got = err.Error()
+				}
+			}
+			if !strings.Contains(got, test.err) || (got == "") != (test.err == "") {
+				t.Errorf("the error is %q, want %q", got, test.err)
+			}
+		})
+	}
+}
+
 // TestDirectCalls gives the backend names that a registry never would.
 func TestDirectCalls(t *testing.T) {
 	dir := t.TempDir()

@@ -1,11 +1,14 @@
 package rekisteri
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -252,4 +255,61 @@ func affects(versions []string) string {
 		return " (affects version " + versions[0] + ")"
 	}
 	return " (affects versions " + abridge(versions) + ")"
+}
+
+// Problems returns what is wrong with a provider and with the signing keys of its
+// namespace, as of the last refresh. Paths are relative to the tree's root. It
+// costs what [FSBackend.Versions] costs.
+//
+// An error that matches [fs.ErrNotExist] says that the provider is not in the
+// tree. If a provider is there and nothing of it can be served, Problems says why,
+// while Versions returns an error.
+func (b *FSBackend) Problems(ctx context.Context, p Provider) ([]Problem, error) {
+	s, err := b.get(ctx, scope{Provider: p})
+	if err != nil {
+		return nil, err
+	}
+	var problems []Problem
+	if dir, ok := b.tree.namespace(p.Namespace).dir.Peek(); ok {
+		for _, at := range slices.Sorted(maps.Keys(dir.keys)) {
+			problems = append(problems, dir.keys[at].problems...)
+		}
+	}
+	return append(problems, s.content.problems...), nil
+}
+
+// Health is what an [FSBackend] knows of its tree.
+type Health struct {
+	Looked   time.Time // when the tree was last read; zero: never
+	Err      error     // why the tree could not be read then; nil: it was read
+	LastGood time.Time // when the tree was last read without an error; zero: never
+
+	Problems    int       // the number of problems of what is in memory
+	KeyExpires  time.Time // when the next signing key in memory expires; zero: none does
+	CachedBytes int64     // about the memory that the cache takes
+}
+
+// Health returns what the last read of the tree found. It reads nothing itself.
+func (b *FSBackend) Health() Health {
+	var h Health
+	if t := b.tree.health.Load(); t != nil {
+		h.Looked, h.Err, h.LastGood = t.looked, t.err, t.good
+	}
+	now := time.Now()
+	add := func(problems []Problem, keys *openpgp.Keyring) {
+		h.Problems += len(problems)
+		if next := keys.NextExpiry(now); h.KeyExpires.IsZero() || !next.IsZero() && next.Before(h.KeyExpires) {
+			h.KeyExpires = next
+		}
+	}
+	b.tree.eachKnown(add)
+	b.cache.Each(func(s scope, l *loaded) {
+		if state, ok := l.Peek(); ok && s.version == "" && !state.gone {
+			add(state.content.problems, state.keys.Keyring)
+		}
+	})
+	_, providers := b.cache.Usage()
+	_, indexes := b.indexes.Usage()
+	h.CachedBytes = providers + indexes
+	return h
 }

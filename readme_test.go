@@ -10,9 +10,9 @@ import (
 	"testing"
 )
 
-// TestDocsCompile compiles the Go of the README and of docs/embedding.md, and runs
-// the tests of docs/backends.md, in a new module outside the tree, as a newcomer
-// would.
+// TestDocsCompile compiles the Go of the README, docs/embedding.md and
+// docs/browse.md, and runs the tests of docs/backends.md, in a new module outside
+// the tree, as a newcomer would.
 func TestDocsCompile(t *testing.T) {
 	if testing.Short() {
 		t.Skip("it builds a module")
@@ -87,6 +87,19 @@ import (
 )
 
 `+strings.Join(goBlocks(t, "docs/embedding.md"), "\n"))
+	write("portal/pages.go", `package portal
+
+import (
+	"html/template"
+	"io/fs"
+	"net/http"
+	"slices"
+
+	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/browse"
+)
+
+`+strings.Join(goBlocks(t, "docs/browse.md"), "\n"))
 	for i, block := range goBlocks(t, "docs/backends.md") {
 		if !strings.Contains("\n"+block, "\npackage store\n") { // a test to add to the others
 			block = `package store

@@ -299,54 +299,6 @@ type Options struct {
 // has no credentials or wrong ones.
 var ErrUnauthenticated = errors.New("unauthenticated")
 
-// An Event describes how a request was answered. Its strings may share memory
-// with the request: clone a string to keep it.
-type Event struct {
-	// Route is the kind of request, one of the Route constants.
-	Route string
-
-	// Provider and Version are the names in the request's path. They are empty
-	// unless the names are valid. The provider or version need not exist, so do
-	// not use them as metric labels.
-	Provider Provider
-	Version  string
-
-	// Status is the status code of the answer. It is 302 for a [Redirect]. If
-	// there is a panic before anything is written, it is 500, though the server
-	// closes the connection.
-	Status int
-
-	// Bytes is the number of bytes of the body. It is zero for HEAD.
-	Bytes int64
-
-	// Received is the number of bytes of an upload's body that were read.
-	Received int64
-
-	// Duration is how long the handler ran.
-	Duration time.Duration
-
-	// Err says why the status is an error or a redirect to another name, or why
-	// the body is incomplete. The log has its text; clients do not get it. Nil
-	// means success.
-	Err error
-
-	// Reason is the kind of Err, one of the Reason constants. It is empty if Err
-	// is nil.
-	Reason string
-}
-
-// The routes of an [Event]. Package browse has events for pages; the others are
-// the registry's.
-const (
-	RouteDiscovery = "discovery" // the discovery document
-	RouteVersions  = "versions"  // the versions of a provider
-	RouteDownload  = "download"  // the package of a release for one platform
-	RouteFile      = "file"      // a file of a release
-	RouteUpload    = "upload"    // a file of a release that is being published
-	RoutePage      = "page"      // a page for people, of package browse
-	RouteOther     = "other"     // any other path
-)
-
 // A Registry is an [http.Handler] for the provider registry protocol. [New]
 // returns one. It is safe for concurrent use.
 //

@@ -55,9 +55,13 @@ type Options struct {
 
 	// Authorize decides whether a request may see a provider, in place of
 	// [rekisteri.Options.Authorize] and with the same errors. It is for people who
-	// authenticate in another way than clients do. The list calls it for each
-	// provider until a page is full, so it should be fast. Nil means
+	// authenticate in another way than clients do. Nil means
 	// [rekisteri.Registry.Authorize].
+	//
+	// The list calls it for each provider until a page is full, so it should be
+	// fast. Before that, it calls it for a provider that need not exist. If the
+	// error matches [rekisteri.ErrUnauthenticated], the answer is 401 whatever
+	// there is.
 	Authorize func(*http.Request, rekisteri.Provider) error
 
 	// Realm, if it is not empty, has browsers ask for a user and a password where
@@ -197,7 +201,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		defer func() {
 			p := recover()
 			if p != nil {
-				v.event.Err = fmt.Errorf("panic: %v", p)
+				v.event.Err, v.event.Reason = fmt.Errorf("panic: %v", p), rekisteri.ReasonError
 				v.event.Status = cmp.Or(v.event.Status, http.StatusInternalServerError)
 			}
 			v.event.Duration = time.Since(started)
@@ -344,9 +348,9 @@ func errorStatus(err error) int {
 // has started already. The error's text is not sent.
 func (v *visit) fail(err error) {
 	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err = cmp.Or(v.event.Status, code), err
+	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, rekisteri.StatusReason(v.req, code)
 	level := slog.LevelDebug
-	if code >= 500 && !errors.Is(v.req.Context().Err(), context.Canceled) { // else the client has gone
+	if code >= 500 && v.event.Reason != rekisteri.ReasonAborted {
 		level = slog.LevelError
 	}
 	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", v.event.Status, "error", err)
@@ -399,11 +403,17 @@ func (v *visit) send(code int, p *page.Page, contentType, cacheControl string) e
 	var sent httpfile.Sent
 	err := httpfile.Serve(v.w, v.req, bytes.NewReader(body), &sent)
 	v.event.Status, v.event.Bytes = sent.Status, sent.Bytes
-	if refused, ok := err.(*httpfile.RefusedError); ok {
-		return &refusal{status: refused.Status, reason: err.Error()}
+	switch err := err.(type) {
+	case *httpfile.RefusedError:
+		return &refusal{status: err.Status, reason: err.Error()}
+	case *httpfile.HungUpError:
+		return &refusal{status: statusHungUp, reason: err.Error()}
 	}
 	return err
 }
+
+// statusHungUp is nginx's status for a client that hung up. It is never sent.
+const statusHungUp = 499
 
 // An asset is a file that pages refer to.
 type asset struct {

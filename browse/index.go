@@ -83,8 +83,8 @@ func (v *visit) visible(filter, after string) (shown []rekisteri.Provider, more,
 	// Whether somebody is asked to sign in must not depend on what there is, so
 	// this asks for a provider that need not exist.
 	denied := v.authorize(v.req, rekisteri.Provider{Namespace: "providers", Type: "all"})
-	if denied != nil && !isRefused(denied) {
-		return nil, false, false, denied
+	if errors.Is(denied, rekisteri.ErrUnauthenticated) || denied != nil && !isRefused(denied) {
+		return nil, false, false, &denial{"the list", denied}
 	}
 	candidates, listErr := v.candidates(filter, after)
 	for _, p := range candidates {
@@ -97,10 +97,7 @@ func (v *visit) visible(filter, after string) (shown []rekisteri.Provider, more,
 			return nil, false, false, &denial{p.String(), err}
 		}
 	}
-	switch {
-	case len(shown) == 0 && errors.Is(denied, rekisteri.ErrUnauthenticated):
-		return nil, false, false, &denial{"the list", denied}
-	case len(candidates) == 0 && listErr != nil:
+	if len(candidates) == 0 && listErr != nil {
 		return nil, false, false, listErr
 	}
 	return shown, false, listErr != nil, nil

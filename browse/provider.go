@@ -20,7 +20,8 @@ import (
 // What is shown before one asks for the rest.
 const (
 	newestVersions = 20
-	firstProblems  = 5 // files or directories
+	firstProblems  = 5
+	firstPaths     = 5 // of a problem
 )
 
 // expiresSoon is how long before its expiry a key is marked.
@@ -38,9 +39,9 @@ type details struct {
 	Keys      []signingKey `json:"signing_keys"`
 	Problems  []problem    `json:"problems,omitempty"`
 
-	Root         string       `json:"-"`
-	NamespaceURL string       `json:"-"` // of the list of the namespace
-	Broken       []brokenFile `json:"-"` // the problems, by path
+	Root         string   `json:"-"`
+	NamespaceURL string   `json:"-"` // of the list of the namespace
+	Broken       []broken `json:"-"` // the problems, those of several files together
 	usage        `json:"-"`
 }
 
@@ -108,15 +109,16 @@ type problem struct {
 	Fix    string `json:"fix"`
 }
 
-// A brokenFile is the problems with a file or directory.
-type brokenFile struct {
-	Path     string
-	Problems []problem
+// A broken is a problem of one or several files.
+type broken struct {
+	problem
+	Paths []string // the first of them
+	More  int      // how many others there are
 }
 
 // FirstProblems and OtherProblems divide the problems.
-func (d *details) FirstProblems() []brokenFile { return d.Broken[:min(firstProblems, len(d.Broken))] }
-func (d *details) OtherProblems() []brokenFile { return d.Broken[min(firstProblems, len(d.Broken)):] }
+func (d *details) FirstProblems() []broken { return d.Broken[:min(firstProblems, len(d.Broken))] }
+func (d *details) OtherProblems() []broken { return d.Broken[min(firstProblems, len(d.Broken)):] }
 
 // Newest and Older divide the versions.
 func (d *details) Newest() []*version { return d.Versions[:min(newestVersions, len(d.Versions))] }
@@ -222,18 +224,25 @@ func (v *visit) isListed(p rekisteri.Provider) bool {
 	return false
 }
 
-// addProblems adds problems, those with the same path together.
+// addProblems adds problems. A release whose zips are all missing has one for each
+// zip.
 func (d *details) addProblems(all []rekisteri.Problem) {
-	at := make(map[string]int)
+	at := make(map[problem]int)
 	for _, from := range all {
 		p := problem{from.Path, from.What, from.Effect, from.Fix}
 		d.Problems = append(d.Problems, p)
-		i, ok := at[p.Path]
+		same := p
+		same.Path = ""
+		i, ok := at[same]
 		if !ok {
-			i, at[p.Path] = len(d.Broken), len(d.Broken)
-			d.Broken = append(d.Broken, brokenFile{Path: p.Path})
+			i, at[same] = len(d.Broken), len(d.Broken)
+			d.Broken = append(d.Broken, broken{problem: p})
 		}
-		d.Broken[i].Problems = append(d.Broken[i].Problems, p)
+		if b := &d.Broken[i]; len(b.Paths) < firstPaths {
+			b.Paths = append(b.Paths, p.Path)
+		} else {
+			b.More++
+		}
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
 	"weak"
 
 	"github.com/rekisteri/rekisteri"
@@ -228,11 +229,16 @@ func prefer(weight float64, rank int, other float64, otherRank int) (float64, in
 	return weight, rank
 }
 
-// short returns a text that is not too long to show.
+// short returns a text that is not too long to show, without control characters.
 func short(s string) string {
 	const limit = 2000
-	if len(s) <= limit {
-		return s
+	if len(s) > limit {
+		s = strings.ToValidUTF8(s[:limit], "") + "…"
 	}
-	return strings.ToValidUTF8(s[:limit], "") + "…"
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, s)
 }

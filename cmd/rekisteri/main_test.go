@@ -59,7 +59,7 @@ func TestDirectory(t *testing.T) {
 	t.Setenv("REKISTERI_DIR", dir)
 	s := start(t)
 	s.Stop()
-	if !strings.Contains(s.Stderr.String(), "serving="+dir+" providers=0") {
+	if !strings.Contains(s.Stderr.String(), "serving="+dir+"\n") {
 		t.Errorf("the log has\n%s", s.Stderr.String())
 	}
 }

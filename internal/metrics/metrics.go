@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 )
 
@@ -14,9 +13,9 @@ const ContentType = "text/plain; version=0.0.4; charset=utf-8"
 
 // The types of a metric.
 const (
-	Counter       = "counter"
-	Gauge         = "gauge"
-	HistogramType = "histogram"
+	TypeCounter   = "counter"
+	TypeGauge     = "gauge"
+	TypeHistogram = "histogram"
 )
 
 // A Writer collects metrics as text. Its zero value is empty.
@@ -39,18 +38,25 @@ func (w *Writer) Begin(name, kind, help string) {
 // values in turn.
 func (w *Writer) Sample(value float64, labels ...string) { w.sample("", value, labels) }
 
+// A Histogram says how many durations were observed, by buckets.
+type Histogram struct {
+	Bounds []time.Duration // the upper bounds of the buckets, in ascending order
+	Counts []int64         // of each bucket, and of what is beyond the last one
+	Sum    time.Duration
+}
+
 // Histogram adds the samples of a histogram to the metric that began last.
-func (w *Writer) Histogram(h *Histogram, labels ...string) {
-	var n uint64
-	for i := range h.counts {
-		n += h.counts[i].Load()
+func (w *Writer) Histogram(h Histogram, labels ...string) {
+	var n int64
+	for i, count := range h.Counts {
+		n += count
 		bound := "+Inf"
-		if i < len(h.bounds) {
-			bound = number(h.bounds[i].Seconds())
+		if i < len(h.Bounds) {
+			bound = number(h.Bounds[i].Seconds())
 		}
 		w.sample("_bucket", float64(n), append(slices.Clip(labels), "le", bound))
 	}
-	w.sample("_sum", time.Duration(h.sum.Load()).Seconds(), labels)
+	w.sample("_sum", h.Sum.Seconds(), labels)
 	w.sample("_count", float64(n), labels)
 }
 
@@ -68,26 +74,3 @@ func (w *Writer) sample(suffix string, value float64, labels []string) {
 }
 
 func number(f float64) string { return strconv.FormatFloat(f, 'g', -1, 64) }
-
-// A Histogram counts durations. It is safe for concurrent use.
-type Histogram struct {
-	bounds []time.Duration
-	counts []atomic.Uint64 // of the durations up to each bound, and of the others
-	sum    atomic.Int64
-}
-
-// NewHistogram returns a Histogram with the upper bounds of its buckets, in
-// ascending order.
-func NewHistogram(bounds ...time.Duration) *Histogram {
-	return &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
-}
-
-// Observe counts a duration.
-func (h *Histogram) Observe(d time.Duration) {
-	i := 0
-	for i < len(h.bounds) && d > h.bounds[i] {
-		i++
-	}
-	h.counts[i].Add(1)
-	h.sum.Add(int64(d))
-}

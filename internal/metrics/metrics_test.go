@@ -8,16 +8,13 @@ import (
 )
 
 func TestWriter(t *testing.T) {
-	h := metrics.NewHistogram(time.Millisecond, time.Second)
-	for _, d := range []time.Duration{0, time.Millisecond, 2 * time.Millisecond, time.Second, time.Minute} {
-		h.Observe(d)
-	}
+	h := metrics.Histogram{Bounds: []time.Duration{time.Millisecond, time.Second}, Counts: []int64{2, 2, 1}, Sum: 61003 * time.Millisecond}
 	var w metrics.Writer
-	w.Begin("a_total", metrics.Counter, "Counts a.")
+	w.Begin("a_total", metrics.TypeCounter, "Counts a.")
 	w.Sample(12345678901)
-	w.Begin("b_seconds", metrics.HistogramType, `A \ and`+"\na new line.")
+	w.Begin("b_seconds", metrics.TypeHistogram, `A \ and`+"\na new line.")
 	w.Histogram(h, "route", "x")
-	w.Begin("c", metrics.Gauge, "Is c.")
+	w.Begin("c", metrics.TypeGauge, "Is c.")
 	w.Sample(0.5, "name", `a\b"c`+"\n\xff", "other", "")
 	const want = `# HELP a_total Counts a.
 # TYPE a_total counter

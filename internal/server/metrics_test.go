@@ -3,6 +3,7 @@ package server
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -53,8 +54,8 @@ func TestMetrics(t *testing.T) {
 	expires := time.Now().Add(time.Hour).Truncate(time.Second)
 	cert, key := servertest.Certificate(t, t.TempDir(), expires)
 	s := servertest.Start(t, run, "-metrics-addr", "127.0.0.1:0", "-tokens", tokens, "-tls-cert", cert, "-tls-key", key)
-	client := httptest.NewTLSServer(nil).Client()
-	client.Transport.(*http.Transport).TLSClientConfig.InsecureSkipVerify = true
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
+	defer client.CloseIdleConnections()
 	ask := func(method, path, token string) {
 		req, err := http.NewRequestWithContext(t.Context(), method, s.URL+path, nil)
 		if err != nil {
@@ -75,12 +76,13 @@ func TestMetrics(t *testing.T) {
 	ask("BREW", versions, "tok")
 	ask("GET", versions, "x")
 	ask("GET", "/v1/providers/acme/none/versions", "tok")
+	ask("GET", "/providers/acme/foo", "") // a page
 	ask("GET", healthPath, "")
 	url := metricsURL(t, s)
 	var text string
 	servertest.Within(t, 5*time.Second, func() bool { // the last request may not be counted yet
 		_, text = get(t, url)
-		return strings.Contains(text, `route="health",method="GET"`)
+		return strings.Contains(text, `route="health",method="GET"`) && strings.Contains(text, "\nrekisteri_http_requests_in_flight 0\n")
 	})
 	for _, want := range []string{
 		`rekisteri_http_requests_total{route="versions",method="GET",code="200"} 2`,
@@ -89,11 +91,11 @@ func TestMetrics(t *testing.T) {
 		`rekisteri_http_requests_total{route="versions",method="GET",code="401"} 1`,
 		`rekisteri_http_requests_total{route="versions",method="GET",code="404"} 1`,
 		`rekisteri_http_request_duration_seconds_count{route="versions"} 6`,
-		`rekisteri_http_failures_total{reason="unauthenticated"} 1`,
+		`rekisteri_http_requests_total{route="page",method="GET",code="401"} 1`,
+		`rekisteri_http_failures_total{reason="unauthenticated"} 2`,
 		`rekisteri_http_failures_total{reason="not_found"} 1`,
 		`rekisteri_http_failures_total{reason="method"} 1`,
 		`rekisteri_http_failures_total{reason="error"} 0`,
-		`rekisteri_http_requests_in_flight 0`,
 		`rekisteri_uploads_total{result="published"} 0`,
 		`rekisteri_tree_readable 1`,
 		`rekisteri_tree_problems 0`,
@@ -122,6 +124,31 @@ func TestMetrics(t *testing.T) {
 	}
 	if code, _ := request(t, "POST", url, ""); code != 405 {
 		t.Errorf("POST: %d", code)
+	}
+}
+
+// TestMetricsWhileTheDiskHangs has a request wait for the disk. The metrics show
+// it, and do not wait.
+func TestMetricsWhileTheDiskHangs(t *testing.T) {
+	fsys, hang := brokenTree(), make(chan struct{})
+	s := servertest.Start(t, runTree(fsys), "-metrics-addr", "127.0.0.1:0")
+	fsys.hang.Store(&hang)
+	answered := make(chan struct{})
+	go func() {
+		defer close(answered)
+		if resp, err := http.Get(s.URL + "/v1/providers/acme/foo/versions"); err == nil {
+			resp.Body.Close()
+		}
+	}()
+	for _, want := range []string{"1", "0"} {
+		servertest.Within(t, 5*time.Second, func() bool {
+			_, text := get(t, metricsURL(t, s))
+			return strings.Contains(text, "\nrekisteri_http_requests_in_flight "+want+"\n")
+		})
+		if want == "1" {
+			close(hang)
+			<-answered
+		}
 	}
 }
 
@@ -207,7 +234,7 @@ func TestMetricLabels(t *testing.T) {
 		file, kind string
 		known      []string
 	}{
-		{file: "../../registry.go", kind: "Route", known: metricRoutes},
+		{file: "../../events.go", kind: "Route", known: metricRoutes},
 		{file: "../../events.go", kind: "Reason", known: metricReasons},
 		{file: "../../publish.go", kind: "State", known: metricResults},
 	} {
@@ -253,7 +280,7 @@ func FuzzMetrics(f *testing.F) {
 			req.Header.Set("Authorization", authorization)
 		}
 		handler.ServeHTTP(httptest.NewRecorder(), req)
-		for line := range strings.Lines(string(x.text(req))) {
+		for line := range strings.Lines(string(x.text(t.Context()))) {
 			if !allowed.MatchString(line) {
 				t.Fatal(line)
 			}
@@ -269,7 +296,7 @@ func TestMetricsFormat(t *testing.T) {
 		handler.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", path, nil))
 	}
 	cmd := exec.CommandContext(t.Context(), tool, "check", "metrics")
-	cmd.Stdin = bytes.NewReader(x.text(httptest.NewRequest("GET", metricsPath, nil)))
+	cmd.Stdin = bytes.NewReader(x.text(t.Context()))
 	if out, err := cmd.CombinedOutput(); err != nil || len(out) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)
 	}

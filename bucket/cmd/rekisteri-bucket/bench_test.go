@@ -122,3 +122,51 @@ func BenchmarkCold(b *testing.B) {
 	b.ReportMetric(float64(download.Milliseconds())/float64(b.N), "ms/download")
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkRequests asks for each of some providers every second, and reports
+// how many requests a registry makes in an hour of that.
+func BenchmarkRequests(b *testing.B) {
+	const length = time.Minute
+	for _, providers := range []int{1, 10, 100} {
+		b.Run(fmt.Sprint("providers=", providers), func(b *testing.B) {
+			s := storetest.S3(b)
+			name := s.NewBucket(b)
+			bucket := openBucket(b, s, name)
+			put(b, bucket, "acme/acme.asc", testKey().Armor())
+			for i := range providers {
+				for file, content := range newRelease(b, fmt.Sprint("p", i), "1.0.0", "first") {
+					put(b, bucket, fmt.Sprintf("acme/p%d/1.0.0/%s", i, file), content)
+				}
+			}
+			p := storetest.NewProxy(b, s.Addr)
+			r := startCommand(b, build(b, "."), s.Env, "-bucket", s.URL(name, p.Addr))
+			round := func() {
+				for i := range providers {
+					if a, err := ask(b, "GET", fmt.Sprintf("%s/v1/providers/acme/p%d/versions", r.url, i), "", nil); err != nil || a.status != 200 {
+						b.Fatal(a, err)
+					}
+				}
+			}
+			round()
+			var lists, others float64
+			for b.Loop() {
+				p.Requests()
+				tick := time.NewTicker(time.Second)
+				for begun := time.Now(); time.Since(begun) < length; <-tick.C {
+					round()
+				}
+				for _, r := range p.Requests() {
+					if r.Kind == "LIST" {
+						lists++
+					} else {
+						others++
+					}
+				}
+			}
+			hours := length.Hours() * float64(b.N)
+			b.ReportMetric(lists/hours, "LIST/h")
+			b.ReportMetric(others/hours, "other-requests/h")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}

@@ -38,8 +38,9 @@ type Store struct {
 	// NoLinks is set if the store has no links to objects: they must be streamed.
 	NoLinks bool
 
-	create func(tb testing.TB, bucket string)
-	number atomic.Int64
+	create  func(tb testing.TB, bucket string)
+	addUser func(tb testing.TB, name, secret string)
+	number  atomic.Int64
 }
 
 // Each runs a test with each kind of store. Those that are not installed are
@@ -67,6 +68,15 @@ func (s *Store) Setenv(tb testing.TB) {
 	}
 }
 
+// AddUser makes a user of an S3 server, who may do nothing, and returns the
+// variables with which a process becomes that user.
+func (s *Store) AddUser(tb testing.TB, name string) (env []string) {
+	tb.Helper()
+	const secret = "tHe-SeCrEt-Of-A-uSeR-oF-tHe-TeSt"
+	s.addUser(tb, name, secret)
+	return []string{"AWS_ACCESS_KEY_ID=" + name, "AWS_SECRET_ACCESS_KEY=" + secret, "AWS_EC2_METADATA_DISABLED=true"}
+}
+
 const s3Key, s3Secret = "AKIDEXAMPLE", "tHe-SeCrEt-AcCeSs-KeY-oF-tHe-TeSt"
 
 // S3Env returns the variables that give a process access to every S3 server of
@@ -79,7 +89,7 @@ func S3Env() []string {
 func S3(tb testing.TB) *Store {
 	tb.Helper()
 	bin := look(tb, "VERSITYGW", "versitygw", os.Getenv("CI") != "")
-	dir, sidecar := tb.TempDir(), tb.TempDir()
+	dir, sidecar, users := tb.TempDir(), tb.TempDir(), tb.TempDir()
 	s := &Store{
 		Name: "S3", Addr: freeAddr(tb),
 		Env:     S3Env(),
@@ -93,9 +103,16 @@ func S3(tb testing.TB) *Store {
 			}
 		},
 	}
+	s.addUser = func(tb testing.TB, name, secret string) {
+		cmd := exec.Command(bin, "admin", "--access", s3Key, "--secret", s3Secret, "--endpoint-url", "http://"+s.Addr,
+			"create-user", "--access", name, "--secret", secret, "--role", "user")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			tb.Fatalf("%v\n%s", err, out)
+		}
+	}
 	// Not every file system of a temporary directory has extended attributes.
 	s.run(tb, []string{"ROOT_ACCESS_KEY=" + s3Key, "ROOT_SECRET_KEY=" + s3Secret},
-		bin, "--port", s.Addr, "--keep-alive", "--quiet", "posix", "--sidecar", sidecar, dir)
+		bin, "--port", s.Addr, "--keep-alive", "--quiet", "--iam-dir", users, "posix", "--sidecar", sidecar, dir)
 	return s
 }
 
