@@ -259,11 +259,6 @@ func (b *uploadBody) Read(p []byte) (int, error) {
 	case err != nil && err != io.EOF:
 		b.err = &refusal{status: http.StatusBadRequest, reason: "the body is shorter than its Content-Length, or was cut off: " + err.Error()}
 	default:
-		if err == io.EOF {
-			// The server waits for the next request, or for the client to hang up.
-			// To publish what was uploaded may take long.
-			b.control.SetReadDeadline(time.Time{})
-		}
 		return n, err
 	}
 	return 0, b.err

@@ -39,9 +39,6 @@ func (e *storeError) Is(target error) bool {
 
 // failure returns an error of the store for an object.
 func failure(op, name string, err error) error {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return err // it is one already
-	}
 	return &fs.PathError{Op: op, Path: name, Err: &storeError{err}}
 }
 
