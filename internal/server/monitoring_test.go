@@ -105,6 +105,9 @@ func TestAlerts(t *testing.T) {
 			t.Errorf("%s is not in the docs", m[1])
 		}
 	}
+	if testing.Short() {
+		t.Skip("promtool test rules takes a second")
+	}
 	cmd := exec.CommandContext(t.Context(), promtool(t), "test", "rules", "alerts_test.yml")
 	cmd.Dir = monitoring
 	if out, err := cmd.CombinedOutput(); err != nil {

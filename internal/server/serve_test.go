@@ -95,7 +95,7 @@ func TestServeLog(t *testing.T) {
 			if tree == nil {
 				tree = rekisteritest.Releases()
 			}
-			s := servertest.Start(t, runTree(tree), append(test.args, "-grace", "0s")...)
+			s := servertest.Start(t, runTree(tree), test.args...)
 			s.Stop()
 			rest, ok := s.Stderr.String(), true
 			for _, part := range test.log {

@@ -52,13 +52,14 @@ type Server struct {
 }
 
 // Start runs a command on a free port until the test ends. It fails the test if
-// the command fails.
+// the command fails. Unless args say otherwise, requests that still run when it is
+// stopped have little time to end.
 func Start(t testing.TB, run func(ctx context.Context, args []string, stdout, stderr io.Writer) error, args ...string) *Server {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	s := new(Server)
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0"}, args...), &s.Stdout, &s.Stderr) }()
+	go func() { ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0", "-grace", "50ms"}, args...), &s.Stdout, &s.Stderr) }()
 	s.Stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
