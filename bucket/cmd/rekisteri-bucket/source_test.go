@@ -160,7 +160,7 @@ func TestStoreThatCannotPublish(t *testing.T) {
 				refuse(w)
 				return true
 			},
-			log: "AccessDenied", status: http.StatusUnprocessableEntity, answer: "the registry may not write",
+			log: "AccessDenied", status: http.StatusUnprocessableEntity, answer: "the registry cannot write",
 		},
 		{
 			name: "no conditions",
