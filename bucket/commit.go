@@ -68,14 +68,14 @@ func (f *FS) Claim(ctx context.Context, dir string) (*rekisteri.Staged, error) {
 //     harm if several processes copy them.
 //  3. Put the signature, if there is none. Readers wait for it.
 func (f *FS) Commit(ctx context.Context, dir string, files []rekisteri.Staged) error {
+	// Once the version is claimed, only this release can be published as it. A
+	// commit therefore goes on when the client hangs up.
+	ctx = context.WithoutCancel(ctx)
 	sums, rest, signature := files[0], files[1:len(files)-1], files[len(files)-1]
 	c := &claim{fs: f, path: dir + "/" + sums.Name, sum: sums.SHA256}
 	if err := f.putClaim(ctx, dir, sums, c); err != nil {
 		return err
 	}
-	// From here on, only this release can become this version. It is completed
-	// even if the client has gone.
-	ctx = context.WithoutCancel(ctx)
 	err := each(len(rest), func(i int) error {
 		if err := c.renew(); err != nil {
 			return err
