@@ -33,12 +33,12 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
-	// CheckEvery is the shortest time between two refreshes of a provider, which
+	// RefreshEvery is the shortest time between two refreshes of a provider, which
 	// check it for changes. There are no refreshes without requests. Releases
-	// are visible within a second more than CheckEvery, and new keys and new
+	// are visible within a second more than RefreshEvery, and new keys and new
 	// providers within twice that. A file system that charges for each call
 	// needs a longer time. Zero is one second.
-	CheckEvery time.Duration
+	RefreshEvery time.Duration
 
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
 	// [Dir] that the backend reads. Nil means that there is no publisher, and the
@@ -55,7 +55,7 @@ type FSOptions struct {
 // The tree may change at any time. New and deleted releases, and changed
 // documents and keys, are visible within two seconds; docs/layout.md says when it
 // takes longer. Providers in memory are refreshed in the background when they are
-// asked for, at most once a second, or once in [FSOptions.CheckEvery].
+// asked for, at most once a second, or once in [FSOptions.RefreshEvery].
 //
 // A file that is broken, half written or unreadable does not remove what was
 // served before, as long as that is in memory. A tree that is missing, unreadable
@@ -103,12 +103,12 @@ type SnapshotFS interface {
 }
 
 const (
-	checkEvery  = time.Second      // the least time between two refreshes of a provider, by default
-	restFactor  = 20               // the time between two refreshes is at least this many times the length of the last one
-	staleAfter  = time.Second      // a request waits for a refresh that is overdue by this
-	firstWait   = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
-	remindEvery = time.Hour        // a problem that lasts is logged again
-	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
+	refreshEvery = time.Second      // the least time between two refreshes of a provider, by default
+	restFactor   = 20               // the time between two refreshes is at least this many times the length of the last one
+	staleAfter   = time.Second      // a request waits for a refresh that is overdue by this
+	firstWait    = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
+	remindEvery  = time.Hour        // a problem that lasts is logged again
+	pendingFor   = 15 * time.Second // an incomplete copy is a problem after that
 
 	maxLoads             = 128 // of providers, at a time
 	maxLoadsPerNamespace = 16
@@ -141,7 +141,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if b.log == nil {
 		b.log = slog.Default()
 	}
-	b.every = cmp.Or(opts.CheckEvery, checkEvery)
+	b.every = cmp.Or(opts.RefreshEvery, refreshEvery)
 	limit := opts.CacheBytes
 	if limit == 0 {
 		limit = defaultCacheBytes

@@ -15,8 +15,8 @@ import (
 //
 // In a URLFS, each call is a request, so an FSBackend makes few of them. A file
 // must appear whole or not at all: zips are not read to see whether they are
-// complete. [fs.DirEntry.Info] must need no request. A release that was read is
-// not checked for changes again, only for being there.
+// complete. [fs.DirEntry.Info] must need no request. A refresh
+// does not read a known release again. It only sees whether that is still listed.
 type URLFS interface {
 	fs.FS
 

@@ -8,7 +8,7 @@
 //	fsys := bucket.New(b, nil)
 //	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{
 //		Store:      fsys,
-//		CheckEvery: 10 * time.Second,
+//		RefreshEvery: 10 * time.Second,
 //	})
 //
 // Several registries can serve the same bucket and publish to it. The layout is
@@ -17,11 +17,11 @@
 // # Requests
 //
 // A registry makes requests only when it is asked for something that is not in
-// memory, or that was not refreshed for [rekisteri.FSOptions.CheckEvery].
+// memory, or that was not refreshed for [rekisteri.FSOptions.RefreshEvery].
 //
 //   - A refresh of a provider is one LIST for each 1,000 of its versions. All
 //     providers share the LISTs of the namespace and of the root, which are made
-//     about once in CheckEvery.
+//     about once in RefreshEvery.
 //   - A new version is one LIST and a GET for each of SHA256SUMS, its signature
 //     and the manifest. A changed key or document is one GET.
 //   - A download is a redirect and no request. If the registry sends the zip, it

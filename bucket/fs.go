@@ -49,8 +49,7 @@ const (
 	requestTimeout = 15 * time.Second // for an answer, or the next bytes of it
 	defaultExpiry  = 5 * time.Minute
 
-	// Listings are kept to save requests for what a check of a provider has just
-	// listed.
+	// Listings are kept to save requests for what a refresh has just listed.
 	listingsFor   = time.Minute
 	listingsBytes = 4 << 20
 	infoBytes     = 200

@@ -232,14 +232,14 @@ func writeCounters(w *metrics.Writer, name, help, label string, values []string,
 // writeTree writes what is known of the tree, without reading it.
 func (x *exporter) writeTree(w *metrics.Writer) {
 	h := x.backend.Health()
-	w.Begin("rekisteri_tree_readable", metrics.TypeGauge, "Whether the tree could be read when it was last looked at: 1 or 0.")
+	w.Begin("rekisteri_tree_readable", metrics.TypeGauge, "Whether the last read of the tree succeeded: 1 or 0.")
 	readable := 0.0
 	if !h.Looked.IsZero() && h.Err == nil {
 		readable = 1
 	}
 	w.Sample(readable)
 	if !h.LastGood.IsZero() {
-		w.Begin("rekisteri_tree_last_good_look_timestamp_seconds", metrics.TypeGauge, "When the tree could last be read. It is read when requests ask for it.")
+		w.Begin("rekisteri_tree_last_read_timestamp_seconds", metrics.TypeGauge, "When the tree was last read without an error. It is read only when requests need it.")
 		w.Sample(unixSeconds(h.LastGood))
 	}
 	w.Begin("rekisteri_tree_problems", metrics.TypeGauge, "Problems in the part of the tree that is in memory.")

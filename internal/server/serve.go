@@ -109,9 +109,9 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return fmt.Errorf("%w; set -addr to another address", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends relook
+	defer cancel() // ends reread
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
-	go h.relook()
+	go h.reread()
 	if opts.Publish != nil && tree.CheckStore != nil {
 		go checkStore(ctx, tree, log)
 	}
@@ -222,7 +222,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 // providers.
 const listTimeout = 2 * time.Second
 
-// listProviders looks at a tree, so that its health is known, and returns the
+// listProviders reads a tree, so that its health is known, and returns the
 // first provider and the number of them. The error may be about a part of the
 // tree.
 func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
@@ -235,7 +235,7 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 	defer cancel()
 	listed := make(chan result, 1)
 	go func() {
-		look(ctx, b)
+		readTree(ctx, b)
 		var r result
 		for p, err := range b.Providers(ctx) {
 			switch {
