@@ -23,8 +23,8 @@ import (
 // FSOptions are the settings of an [FSBackend]. The zero value is ready to use.
 type FSOptions struct {
 	// Logger gets what is wrong with the tree: each problem when it appears, and
-	// again every hour while it lasts. Nil is [slog.Default], as it is when
-	// [NewFSBackend] is called.
+	// again every hour while it lasts. Nil means [slog.Default] at the time
+	// of [NewFSBackend].
 	Logger *slog.Logger
 
 	// CacheBytes is about how much memory the backend uses for what it has read
@@ -33,11 +33,11 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
-	// RefreshEvery is the shortest time between two refreshes of a provider, which
-	// check it for changes. There are no refreshes without requests. Releases
-	// are visible within a second more than RefreshEvery, and new keys and new
-	// providers within twice that. A file system that charges for each call
-	// needs a longer time. Zero is one second.
+	// RefreshEvery is the shortest time between two refreshes of a provider. A
+	// refresh reads what has changed in the tree. There are no refreshes without
+	// requests. Releases are visible within a second more than RefreshEvery, and
+	// new keys and new providers within twice that. Set a longer time for a file
+	// system that charges for each call. Zero is one second.
 	RefreshEvery time.Duration
 
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
@@ -75,7 +75,7 @@ type FSBackend struct {
 	problems *problemLog
 	tree     *treeNames
 	cache    *refresh.Map[scope, *loaded]
-	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
+	indexes  *refresh.Map[Provider, *documentIndex] // of documents, even after these are evicted
 	buffers  sync.Pool                              // of *metadata.Buffer
 
 	unreadable loglimit.Limit // the providers that could not be read
@@ -84,7 +84,7 @@ type FSBackend struct {
 	publishing sync.Mutex     // guards awaited
 	awaited    map[string]int // directories of releases that publishers wait for
 
-	rotated sync.Mutex // guards counted and cost
+	rotated sync.Mutex // guards counted and cost, of the rotation
 	counted time.Time
 	cost    int
 }
@@ -221,9 +221,9 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 }
 
 // Providers implements [Lister]. It yields the providers in the order of their
-// names. It reads directories, not what is in the files. An error is about one
-// directory, and the others follow, or about the whole tree, such as one that is
-// empty.
+// names. It reads directories, not the contents of files. If a directory cannot be
+// read, it yields an error and goes on with the others. An error can also be about
+// the whole tree, such as one that is empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -287,8 +287,8 @@ func (b *FSBackend) get(ctx context.Context, s scope) (*state, error) {
 	return state, err
 }
 
-// contentWith returns the content of a provider. If the provider is not in
-// memory, it reads that version alone, if it can.
+// contentWith returns the content that a version of a provider is served from. If
+// the provider is not in memory, it tries to read only that version.
 func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string) (*content, error) {
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {
