@@ -14,8 +14,8 @@ import (
 // whatever the prefix.
 const healthPath = "/healthz"
 
-// rereadEvery is how often a tree that could not be read is read again, without a
-// request.
+// rereadEvery is the time between two reads of a tree that cannot be read, without
+// requests.
 const rereadEvery = 5 * time.Second
 
 // reasonUnhealthy is the reason of a failed health check in events.
@@ -35,7 +35,7 @@ type healthJSON struct {
 	Status     string    `json:"status"`                // "ok", "starting", "tree unreadable" or "shutting down"
 	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first read
 	AgeSeconds *int64    `json:"age_seconds,omitempty"` // how long ago that was; the tree is not read without requests
-	Problems   int       `json:"problems"`              // in what is in memory
+	Problems   int       `json:"problems"`              // of what is in memory
 }
 
 // ServeHTTP answers with 200, or with 503 if requests should go elsewhere.
@@ -89,9 +89,9 @@ func (h *health) report() (status int, body []byte, err error) {
 	return status, append(body, '\n'), errors.Join(err, encodeErr)
 }
 
-// reread makes the backend read a tree that was not or could not be read, until the
-// command shuts down. Otherwise a load balancer that sends requests only to
-// healthy servers would never see it recover.
+// reread makes the backend read the tree again while that fails, until the command
+// shuts down. Otherwise a load balancer that sends requests only to healthy servers
+// would never see it recover.
 func (h *health) reread() {
 	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()

@@ -192,7 +192,7 @@ func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	}
 }
 
-// announce logs what is served where. For the sample, or on a terminal, it also
+// announce logs the URL, and what is served there. For the sample, or on a terminal, it also
 // prints how to try it, if the registry needs neither TLS nor tokens.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
@@ -207,9 +207,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	log.Info("listening", attrs...)
 	switch {
 	case ctx.Err() != nil:
-	case tree.Backend.Health().Err != nil: // which the backend has logged
+	case tree.Backend.Health().Err != nil: // the backend has logged it
 	case err != nil:
-		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
+		log.Error("some providers cannot be listed, and requests for them may fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
 		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}

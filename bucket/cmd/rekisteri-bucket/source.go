@@ -25,7 +25,7 @@ import (
 	"github.com/rekisteri/rekisteri/internal/server"
 )
 
-// A source is the source of the providers: a bucket.
+// A source is a bucket with the providers. It implements [server.Source].
 type source struct {
 	url          string
 	stream       bool
@@ -67,7 +67,7 @@ func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.T
 		fsys = bucket.New(b, &bucket.Options{Stream: true})
 	}
 	opts.RefreshEvery = s.refreshEvery
-	opts.Store = fsys // which is written to only if somebody may publish
+	opts.Store = fsys // it is written to only if somebody may publish
 	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name, CheckStore: fsys.Probe}, nil
 }
 
@@ -107,11 +107,11 @@ func hasUser(u *url.URL) bool { return u != nil && u.User != nil }
 // probeTimeout bounds the search for credentials and the first request.
 const probeTimeout = 15 * time.Second
 
-// An outageError says that a bucket cannot be reached now.
+// An outageError says that a bucket cannot be reached at the moment.
 type outageError struct{ error }
 
-// probe lists a bucket. An error that lasts until the operator does something is
-// not an outageError.
+// probe lists a bucket. It returns an outageError if the same request may succeed
+// later. Any other error is one that an operator must fix.
 func probe(ctx context.Context, b *blob.Bucket, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 	return fmt.Errorf("the bucket %s cannot be listed: set credentials that may list and read it, and check the region in -bucket: %s", name, text(err))
 }
 
-// isOutage reports whether a request may succeed later as it is.
+// isOutage reports whether the same request may succeed later.
 func isOutage(err error) bool {
 	status := 0
 	if response, ok := errors.AsType[interface {
