@@ -209,7 +209,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	case ctx.Err() != nil:
 	case tree.Backend.Health().Err != nil: // the backend has logged it
 	case err != nil:
-		log.Error("some providers cannot be listed, and requests for them may fail: make the volume or the bucket readable", "error", err)
+		log.Error("cannot list all providers, and requests for the others may fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
 		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
