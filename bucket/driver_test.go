@@ -61,7 +61,7 @@ var (
 	noKey     = &fault{gcerrors.NotFound, 404, "NoSuchKey"}
 	timeout   = context.DeadlineExceeded
 
-	noCredentials = fmt.Errorf("no credentials: %w", &fs.PathError{Op: "open", Path: "/root/.aws/credentials", Err: fs.ErrNotExist})
+	errNoCredentials = fmt.Errorf("no credentials: %w", &fs.PathError{Op: "open", Path: "/root/.aws/credentials", Err: fs.ErrNotExist})
 )
 
 // set changes what fails.

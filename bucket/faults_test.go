@@ -40,9 +40,9 @@ var outages = map[string]func(*faulty){
 	"time-outs":                     failing("", timeout),
 	"connection resets":             failing("", reset),
 	"no bucket":                     failing("", noBucket),
-	"no credentials":                failing("", noCredentials),
-	"no credentials for lists":      failing("LIST acme/foo/", noCredentials),
-	"no credentials for GET":        failing("GET", noCredentials),
+	"no credentials":                failing("", errNoCredentials),
+	"no credentials for lists":      failing("LIST acme/foo/", errNoCredentials),
+	"no credentials for GET":        failing("GET", errNoCredentials),
 	"lists are not found":           failing("LIST", noBucket),
 	"lists fail":                    failing("LIST", reset),
 	"lists of providers fail":       failing("LIST acme/foo/", forbidden),
@@ -229,7 +229,7 @@ func TestDeletions(t *testing.T) {
 			t.Errorf("without 1.0.0: %s", got)
 		}
 		remove("acme/foo/")
-		listed() // and looks at the namespace
+		listed() // and refreshes the namespace
 		time.Sleep(12 * time.Second)
 		if got := listed(); got != "absent: true" {
 			t.Errorf("without releases: %s", got)
