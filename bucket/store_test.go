@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,7 @@ import (
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/blob/memblob"
+	"gocloud.dev/gcerrors"
 )
 
 // newStore returns a bucket with a key, and two more over the same objects that
@@ -524,6 +526,31 @@ func TestDiscard(t *testing.T) {
 			}
 			if got := keys(t, inner, "acme/.upload/"); len(got) != test.want {
 				t.Errorf("%q are left, want %d objects", got, test.want)
+			}
+		})
+	}
+}
+
+// TestDiscardThatIsDenied tests that nothing is removed without its marker, if the
+// library of a cloud calls a failure not found.
+func TestDiscardThatIsDenied(t *testing.T) {
+	for name, err := range map[string]error{
+		"403 of Google":             &fault{gcerrors.NotFound, 403, "forbidden"},
+		"no name server, for Azure": &notFound{&net.DNSError{Err: "no such host"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inner, buckets, drivers := newStore(t)
+			files := build("1.0.0", "")
+			r := newReplica(t, buckets[0], nil)
+			if _, err := r.upload(t, "1.0.0", files, names(files)[:3]...); err != nil {
+				t.Fatal(err)
+			}
+			drivers[0].set(failing("DELETE acme/.upload/stage", err))
+			if err := r.fs.Discard(t.Context(), "acme", time.Now().Add(time.Hour)); err == nil {
+				t.Error("no error")
+			}
+			if got := keys(t, inner, "acme/.upload/"); len(got) != 6 {
+				t.Errorf("%q are left", got)
 			}
 		})
 	}

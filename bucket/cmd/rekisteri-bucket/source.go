@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
+	"github.com/rekisteri/rekisteri/bucket/internal/status"
 	"github.com/rekisteri/rekisteri/internal/server"
 )
 
@@ -90,6 +91,9 @@ func parseBucket(bucketURL string) (*url.URL, error) {
 	case strings.Trim(u.Path, "/") != "":
 		return nil, server.Usagef("-bucket has a path, which would be ignored: to serve what is below %s, add the parameter prefix=%s/", u.Path, strings.Trim(u.Path, "/"))
 	}
+	if u.Query().Has("key") {
+		return nil, server.Usagef("-bucket has the parameter key, which makes a bucket of one object: remove it")
+	}
 	if prefix := u.Query().Get("prefix"); prefix != "" && !strings.HasSuffix(prefix, "/") {
 		return nil, server.Usagef("the prefix %s in -bucket does not end with a slash", prefix)
 	}
@@ -121,7 +125,7 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 		return nil
 	case isOutage(err):
 		return &outageError{fmt.Errorf("the bucket %s cannot be reached, so clients get errors until it can: check the network, the endpoint and region in -bucket, and the credentials: %s", name, text(err))}
-	case gcerrors.Code(err) == gcerrors.NotFound:
+	case gcerrors.Code(err) == gcerrors.NotFound && status.Of(err) != http.StatusForbidden: // which gcsblob calls not found
 		return fmt.Errorf("there is no bucket %s: create it, or correct -bucket and its region: %s", name, text(err))
 	}
 	return fmt.Errorf("the bucket %s cannot be listed: set credentials that may list and read it, and check the region in -bucket: %s", name, text(err))
@@ -129,14 +133,11 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 
 // isOutage reports whether the same request may succeed later.
 func isOutage(err error) bool {
-	status := 0
-	if response, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int
-	}](err); ok {
-		status = response.HTTPStatusCode()
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
 	}
-	switch code := gcerrors.Code(err); {
+	code, status := gcerrors.Code(err), status.Of(err)
+	switch {
 	case code == gcerrors.NotFound || code == gcerrors.PermissionDenied:
 		return false
 	case status >= 400:
