@@ -35,6 +35,9 @@ func TestWrongURL(t *testing.T) {
 		{name: "no bucket", url: "s3://?region=eu-west-1", want: "names no bucket"},
 		{name: "a path", url: "s3://providers/team/a?region=eu-west-1", want: "add the parameter prefix=team/a/"},
 		{name: "a prefix without a slash", url: "gs://providers?prefix=team", want: "the prefix team in -bucket does not end with a slash"},
+		{name: "an endpoint without a scheme", url: "s3://providers?endpoint=minio:9000", want: "the endpoint in -bucket is not a URL"},
+		{name: "a user in an endpoint without a scheme", url: "s3://providers?endpoint=AKID:s3cret@127.0.0.1:9000", want: "the endpoint in -bucket is not a URL"},
+		{name: "a parameter that cannot be read", url: "s3://providers?endpoint=http://AKID:s3%zzcret@127.0.0.1", want: "is not a URL"},
 		{name: "one object", url: "s3://providers?region=eu-west-1&key=s3cret", want: "has the parameter key"},
 		{name: "an unknown parameter", url: "s3://providers?regoin=eu-west-1", want: `unknown query parameter "regoin"`},
 		{name: "a wrong value", url: "s3://providers?region=eu-west-1&use_path_style=on", want: "use_path_style"},
@@ -146,7 +149,7 @@ func TestIsOutage(t *testing.T) {
 }
 
 func TestText(t *testing.T) {
-	err := errors.New("GET \"https://acct.blob.example/providers?comp=list&sig=s3cret\":\n  dial tcp: refused")
+	err := errors.New("GET \"https://AKID:s3cret@acct.blob.example/providers?comp=list&sig=s3cret\":\n  dial tcp: refused")
 	if got, want := text(err), `GET "https://acct.blob.example/providers": dial tcp: refused`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
