@@ -17,6 +17,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"gocloud.dev/blob"
+	"gocloud.dev/blob/driver"
 )
 
 // A schedule decides in which order the requests of several replicas reach the
@@ -40,7 +41,8 @@ type turn struct {
 	next    chan error
 }
 
-// attach makes the requests of a replica wait for their turns.
+// attach makes the requests of a replica wait for their turns. The clock of the
+// replica differs by some seconds from that of the store.
 func (s *schedule) attach(replica int, f *faulty) {
 	wait := func(when string) func(op, key string) error {
 		return func(op, key string) error {
@@ -59,7 +61,16 @@ func (s *schedule) attach(replica int, f *faulty) {
 			return <-t.next
 		}
 	}
-	f.set(func(f *faulty) { f.before, f.after = wait("before"), wait("after") })
+	skew := time.Duration(s.rand.IntN(11)-5) * time.Second
+	f.set(func(f *faulty) {
+		f.before, f.after = wait("before"), wait("after")
+		f.list = func(_ string, objects []*driver.ListObject) *driver.ListPage {
+			for _, o := range objects {
+				o.ModTime = o.ModTime.Add(skew)
+			}
+			return &driver.ListPage{Objects: objects}
+		}
+	})
 }
 
 // run gives turns until done is closed.
