@@ -59,7 +59,9 @@ func Start(t testing.TB, run func(ctx context.Context, args []string, stdout, st
 	ctx, cancel := context.WithCancel(context.Background())
 	s := new(Server)
 	ended := make(chan error, 1)
-	go func() { ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0", "-grace", "50ms"}, args...), &s.Stdout, &s.Stderr) }()
+	go func() {
+		ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0", "-grace", "50ms"}, args...), &s.Stdout, &s.Stderr)
+	}()
 	s.Stop = sync.OnceValue(func() error {
 		cancel()
 		return <-ended
