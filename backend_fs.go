@@ -240,14 +240,13 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 				yield(Provider{}, err)
 				return
 			}
-			dir, err := b.tree.namespace(name).dir.Get(ctx)
+			providers, err := b.tree.providers(ctx, name)
 			if err != nil {
 				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
-			providers, _ := dir.providers(name)
 			for _, p := range providers {
 				found = true
 				if !yield(p, nil) {
