@@ -9,13 +9,14 @@ import (
 	"github.com/rekisteri/rekisteri/internal/tree"
 )
 
-// A URLFS is an [fs.FS] over an object store, whose files clients can read at
-// URLs. An FSBackend redirects downloads of zips to these URLs.
+// A URLFS is an [fs.FS] over an object store. An [FSBackend] redirects downloads
+// of zips to the URLs of a URLFS. The snapshots of a [SnapshotFS] must be URLFS
+// themselves.
 //
-// A file of a URLFS appears whole. [fs.ReadDirFile] and [fs.ReadDirFS] return
-// entries whose Info needs no request. An FSBackend therefore does not read zips
-// to see whether they are complete. It does not check releases for changes once
-// it has read them, only whether they are still there.
+// In a URLFS, each call is a request, so an FSBackend makes few of them. A file
+// must appear whole or not at all: zips are not read to see whether they are
+// complete. [fs.DirEntry.Info] must need no request. A release that was read is
+// not checked for changes again, only for being there.
 type URLFS interface {
 	fs.FS
 

@@ -86,7 +86,7 @@ func (u *fsPublisher) Publish(ctx context.Context, p Provider, version, name str
 func storeError(err error) error {
 	if errors.Is(err, syscall.EROFS) || errors.Is(err, fs.ErrPermission) {
 		// Not a 5xx: clients would try again for half an hour.
-		return &UploadError{Detail: "the registry cannot write to its directory: ask its operator to make it writable, or to turn publishing off", Err: err}
+		return &UploadError{Detail: "the registry cannot write to where it stores releases: ask its operator to allow it, or to turn publishing off", Err: err}
 	}
 	return err
 }

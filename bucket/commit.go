@@ -19,12 +19,9 @@ import (
 )
 
 const (
-	copyTimeout  = 10 * time.Minute // of one zip, which the store copies itself
-	copiesAtOnce = 4
-
-	// A commit that takes longer reads its claim again before it goes on: a
-	// process may have been stopped for hours.
-	claimFor = 10 * time.Minute
+	copyTimeout    = 10 * time.Minute // of one zip, which the store copies itself
+	claimFor       = 10 * time.Minute // a commit that takes longer reads its claim again
+	requestsAtOnce = 4
 )
 
 // errTaken is the error for a directory that has something other than the release
@@ -42,24 +39,24 @@ func (f *FS) Claim(ctx context.Context, dir string) (*rekisteri.Staged, error) {
 		return nil, nil
 	}
 	version, typ := path.Base(dir), path.Base(path.Dir(dir))
-	var claim *rekisteri.Staged
+	var sums *rekisteri.Staged
 	for _, o := range objects {
 		switch path.Base(o.Key) {
 		case release.SumsName(typ, version):
-			claim = &rekisteri.Staged{Name: path.Base(o.Key), Path: o.Key, Size: o.Size, Time: o.ModTime}
+			sums = &rekisteri.Staged{Name: path.Base(o.Key), Path: o.Key, Size: o.Size, Time: o.ModTime}
 		case release.SignatureName(typ, version):
 			return nil, errTaken
 		}
 	}
-	if claim == nil || claim.Size > tree.MaxSmallFile {
+	if sums == nil || sums.Size > tree.MaxSmallFile {
 		return nil, errTaken
 	}
-	content, err := fs.ReadFile(f, claim.Path)
+	content, err := fs.ReadFile(f, sums.Path)
 	if err != nil {
 		return nil, err
 	}
-	claim.SHA256 = sha256.Sum256(content)
-	return claim, nil
+	sums.SHA256 = sha256.Sum256(content)
+	return sums, nil
 }
 
 // Commit implements [rekisteri.Store]. An object store has no rename, so a commit
@@ -71,73 +68,90 @@ func (f *FS) Claim(ctx context.Context, dir string) (*rekisteri.Staged, error) {
 //     harm if several processes copy them.
 //  3. Put the signature, if there is none. Readers wait for it.
 func (f *FS) Commit(ctx context.Context, dir string, files []rekisteri.Staged) error {
-	sums, signature := files[0], files[len(files)-1]
-	claim, err := f.Claim(ctx, dir)
+	// Once the version is claimed, only this release can be published as it. A
+	// commit therefore goes on when the client hangs up.
+	ctx = context.WithoutCancel(ctx)
+	sums, rest, signature := files[0], files[1:len(files)-1], files[len(files)-1]
+	c := &claim{fs: f, path: dir + "/" + sums.Name, sum: sums.SHA256}
+	if err := f.putClaim(ctx, dir, sums, c); err != nil {
+		return err
+	}
+	err := each(len(rest), func(i int) error {
+		if err := c.renew(); err != nil {
+			return err
+		}
+		return f.copy(ctx, dir+"/"+rest[i].Name, rest[i].Path)
+	})
 	if err != nil {
 		return err
 	}
-	if claim != nil && claim.SHA256 != sums.SHA256 {
-		return errTaken
-	}
-	if claim == nil {
-		content, err := fs.ReadFile(f, sums.Path)
-		if err == nil {
-			err = f.putNew(ctx, dir+"/"+sums.Name, content)
-		}
-		if errors.Is(err, fs.ErrExist) {
-			err = f.checkClaim(dir, sums) // another process may commit the same release
-		}
-		if err != nil {
-			return err
-		}
-	}
-	// From here on, only this release can become this version. It is completed
-	// even if the client has gone.
-	ctx = context.WithoutCancel(ctx)
-	if err := f.copyFiles(ctx, dir, sums, files[1:len(files)-1]); err != nil {
-		return err
-	}
 	content, err := fs.ReadFile(f, signature.Path)
+	if err == nil {
+		err = c.renew()
+	}
 	if err != nil {
 		return err
 	}
 	return f.putNew(ctx, dir+"/"+signature.Name, content)
 }
 
-// checkClaim returns nil if a version is claimed for the release with a
-// SHA256SUMS.
-func (f *FS) checkClaim(dir string, sums rekisteri.Staged) error {
-	content, err := fs.ReadFile(f, dir+"/"+sums.Name)
+// putClaim claims a version for a release, unless that was done before.
+func (f *FS) putClaim(ctx context.Context, dir string, sums rekisteri.Staged, c *claim) error {
+	there, err := f.Claim(ctx, dir)
 	if err != nil {
 		return err
 	}
-	if sha256.Sum256(content) != sums.SHA256 {
+	if there == nil {
+		content, err := fs.ReadFile(f, sums.Path)
+		if err != nil {
+			return err
+		}
+		now := time.Now()
+		switch err := f.putNew(ctx, c.path, content); {
+		case err == nil:
+			c.read = now
+		case !errors.Is(err, fs.ErrExist):
+			return err
+		}
+	}
+	return c.renew() // it may be of another release
+}
+
+// A claim is a SHA256SUMS that was put to claim a version for its release.
+type claim struct {
+	fs   *FS
+	path string
+	sum  [sha256.Size]byte
+
+	mu   sync.Mutex
+	read time.Time // when it was last seen; zero: never
+}
+
+// renew returns nil if the version is still claimed for the release. It reads
+// the claim at first, and again after claimFor: a process may have been stopped
+// for hours, and the version deleted and published again meanwhile.
+func (c *claim) renew() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if time.Since(c.read) < claimFor {
+		return nil
+	}
+	now := time.Now()
+	content, err := fs.ReadFile(c.fs, c.path)
+	if err != nil {
+		return err
+	}
+	if sha256.Sum256(content) != c.sum {
 		return errTaken
 	}
+	c.read = now
 	return nil
 }
 
-// copyFiles copies staged files to the directory of their release.
-func (f *FS) copyFiles(ctx context.Context, dir string, sums rekisteri.Staged, files []rekisteri.Staged) error {
-	claimed := time.Now()
-	errs := make([]error, len(files))
-	tokens := make(chan struct{}, copiesAtOnce)
-	var group sync.WaitGroup
-	for i, s := range files {
-		tokens <- struct{}{}
-		if time.Since(claimed) > claimFor {
-			if err := f.checkClaim(dir, sums); err != nil {
-				errs[i] = err
-				break
-			}
-			claimed = time.Now()
-		}
-		group.Go(func() {
-			defer func() { <-tokens }()
-			errs[i] = f.copy(ctx, dir+"/"+s.Name, s.Path)
-		})
-	}
-	group.Wait()
+// each calls do with every number from 0 to n-1, several at a time.
+func each(n int, do func(i int) error) error {
+	errs := make([]error, n)
+	tree.NewPool(requestsAtOnce).Each(n, func(i int) { errs[i] = do(i) })
 	return errors.Join(errs...)
 }
 

@@ -17,15 +17,17 @@
 // # Requests
 //
 // A registry makes requests only when it is asked for something that is not in
-// memory, or that was not checked for [rekisteri.FSOptions.CheckEvery].
+// memory, or that was not refreshed for [rekisteri.FSOptions.CheckEvery].
 //
-//   - A check of a provider is one LIST for each 1,000 of its versions. All
+//   - A refresh of a provider is one LIST for each 1,000 of its versions. All
 //     providers share the LISTs of the namespace and of the root, which are made
 //     about once in CheckEvery.
 //   - A new version is one LIST and a GET for each of SHA256SUMS, its signature
 //     and the manifest. A changed key or document is one GET.
 //   - A download is a redirect and no request. If the registry sends the zip, it
-//     is one GET; HEAD is none.
+//     is one GET, or two if the client asks for a part. HEAD is none.
+//   - A release that is broken or incomplete is one LIST in each refresh, and ten
+//     of a provider at most.
 //
 // # Errors
 //

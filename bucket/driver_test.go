@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -59,6 +60,8 @@ var (
 	noBucket  = &fault{gcerrors.NotFound, 404, "NoSuchBucket"}
 	noKey     = &fault{gcerrors.NotFound, 404, "NoSuchKey"}
 	timeout   = context.DeadlineExceeded
+
+	errNoCredentials = fmt.Errorf("no credentials: %w", &fs.PathError{Op: "open", Path: "/root/.aws/credentials", Err: fs.ErrNotExist})
 )
 
 // set changes what fails.

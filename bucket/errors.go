@@ -39,9 +39,6 @@ func (e *storeError) Is(target error) bool {
 
 // failure returns an error of the store for an object.
 func failure(op, name string, err error) error {
-	if _, ok := errors.AsType[*fs.PathError](err); ok {
-		return err // it is one already
-	}
 	return &fs.PathError{Op: op, Path: name, Err: &storeError{err}}
 }
 
@@ -50,7 +47,7 @@ func failure(op, name string, err error) error {
 func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
 
 // errTimeout is why a request was ended.
-var errTimeout = fmt.Errorf("the store has not answered for %v: %w", requestTimeout, context.DeadlineExceeded)
+var errTimeout = fmt.Errorf("the store has not answered in time: %w", context.DeadlineExceeded)
 
 // timeoutCause returns errTimeout if that ended a request.
 func timeoutCause(ctx context.Context, err error) error {

@@ -1,9 +1,12 @@
 package bucket_test
 
 import (
+	"crypto/sha256"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -146,6 +149,40 @@ func TestRequestsOfMany(t *testing.T) {
 			t.Errorf("%d kinds of requests, want %d: %v", len(counts), want, counts)
 		}
 	})
+}
+
+// TestStreamIsNotBuffered tests that a zip that the registry sends takes no memory
+// of its size.
+func TestStreamIsNotBuffered(t *testing.T) {
+	const size = 64 << 20
+	b, _ := newMemory()
+	addObject(t, b, "acme/acme.asc", testKey().Armor())
+	files := build("1.0.0", "")
+	zip := files[zipOf("1.0.0")]
+	large := strings.Repeat("x", size)
+	files[sumsOf("1.0.0")] = strings.ReplaceAll(files[sumsOf("1.0.0")], fmt.Sprintf("%x", sha256.Sum256([]byte(zip))), fmt.Sprintf("%x", sha256.Sum256([]byte(large))))
+	files[zipOf("1.0.0")] = large
+	for name, content := range files {
+		addObject(t, b, "acme/foo/1.0.0/"+name, content)
+	}
+	reg := rekisteri.New(newReplica(t, b, &bucket.Options{Stream: true}), &rekisteri.Options{Logger: quiet(t)})
+	srv := httptest.NewServer(reg)
+	defer srv.Close()
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	resp, err := http.Get(srv.URL + "/files/acme/foo/1.0.0/" + zipOf("1.0.0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	n, err := io.Copy(io.Discard, resp.Body)
+	runtime.ReadMemStats(&after)
+	if n != size || err != nil {
+		t.Errorf("%d bytes, %v", n, err)
+	}
+	if allocated := after.TotalAlloc - before.TotalAlloc; allocated > size/8 {
+		t.Errorf("%d bytes were allocated", allocated)
+	}
 }
 
 // TestSlowDown tests that requests stop for a while when the store asks for that.

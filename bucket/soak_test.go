@@ -30,7 +30,7 @@ func fails(_, key string) error {
 	if rand.N(25) > 0 {
 		return nil
 	}
-	return []error{reset, forbidden, timeout, noKey}[rand.N(4)]
+	return []error{reset, forbidden, timeout, errNoCredentials, noKey}[rand.N(5)]
 }
 
 // chaos makes requests fail: before or after they were carried out, or with a

@@ -275,10 +275,8 @@ func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, 
 	if keep, err := f.mustKeep(ctx, dir, files, before); keep || err != nil {
 		return err
 	}
-	for _, s := range files {
-		if err := f.remove(ctx, markerOf(dir, s)); err != nil {
-			return err
-		}
+	if err := each(len(files), func(i int) error { return f.remove(ctx, markerOf(dir, files[i])) }); err != nil {
+		return err
 	}
 	// A file may have arrived, and completed the release, since files was listed.
 	// Whoever lists the stage after the markers are gone finds it incomplete.
@@ -290,14 +288,12 @@ func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, 
 	if err != nil {
 		return err
 	}
-	for _, s := range files {
+	return each(len(files), func(i int) error {
 		if keep {
-			err = errors.Join(err, f.put(ctx, markerOf(dir, s), nil, nil))
-		} else {
-			err = errors.Join(err, f.remove(ctx, s.Path))
+			return f.put(ctx, markerOf(dir, files[i]), nil, nil)
 		}
-	}
-	return err
+		return f.remove(ctx, files[i].Path)
+	})
 }
 
 // mustKeep reports whether a stage must not be discarded.

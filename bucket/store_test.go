@@ -181,6 +181,51 @@ func TestLostConditionalReply(t *testing.T) {
 	}
 }
 
+// TestStoppedCommit stops a commit for long at each of its steps. Meanwhile, the
+// version is deleted and claimed for another build: nothing is added to that.
+func TestStoppedCommit(t *testing.T) {
+	for _, step := range []string{"PUT NEW acme/foo/1.0.0/" + sumsOf("1.0.0"), "COPY"} {
+		t.Run(step, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				sleepUntilSigned()
+				inner, buckets, drivers := newStore(t)
+				mine, other := build("1.0.0", "mine"), build("1.0.0", "other")
+				fsys := bucket.New(buckets[0], nil)
+				var staged []rekisteri.Staged
+				for _, name := range append([]string{sumsOf("1.0.0")}, slices.DeleteFunc(names(mine), func(name string) bool { return name == sumsOf("1.0.0") })...) {
+					s, err := fsys.Stage(t.Context(), "acme/foo/1.0.0", name, strings.NewReader(mine[name]), func(rekisteri.StagedFile) error { return nil })
+					if err != nil {
+						t.Fatal(err)
+					}
+					staged = append(staged, s)
+				}
+				var stopped atomic.Bool
+				drivers[0].set(func(f *faulty) {
+					f.after = func(op, key string) error {
+						if !strings.HasPrefix(op+" "+key, step) || !stopped.CompareAndSwap(false, true) {
+							return nil
+						}
+						time.Sleep(time.Hour)
+						for _, name := range keys(t, inner, "acme/foo/1.0.0/") {
+							if err := inner.Delete(t.Context(), "acme/foo/1.0.0/"+name); err != nil {
+								t.Error(err)
+							}
+						}
+						addObject(t, inner, "acme/foo/1.0.0/"+sumsOf("1.0.0"), other[sumsOf("1.0.0")])
+						return nil
+					}
+				})
+				if err := fsys.Commit(t.Context(), "acme/foo/1.0.0", staged); !errors.Is(err, fs.ErrExist) {
+					t.Error(err)
+				}
+				if slices.Contains(keys(t, inner, "acme/foo/1.0.0/"), sigOf("1.0.0")) {
+					t.Error("the signature was put")
+				}
+			})
+		})
+	}
+}
+
 // TestClaimThatIsKnown tests that a claim that a replica has known for long is
 // visible there as soon as it has completed it.
 func TestClaimThatIsKnown(t *testing.T) {

@@ -257,6 +257,11 @@ func ask(t testing.TB, method, target, token string, body io.Reader) (answer, er
 	}
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
+	for _, secret := range []string{readToken, publishToken, linkKey, storetest.S3Secret, "X-Amz-Signature"} {
+		if bytes.Contains(text, []byte(secret)) {
+			t.Errorf("the answer to %s %s has %q: %s", method, req.URL.Path, secret, text)
+		}
+	}
 	return answer{resp.StatusCode, string(text)}, err
 }
 

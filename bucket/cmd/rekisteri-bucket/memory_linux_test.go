@@ -63,7 +63,7 @@ func TestMemory(t *testing.T) {
 	})
 	sent := r.peakMiB(t)
 	each(atOnce, func(i int) {
-		const size = 64 << 20
+		const size = 32 << 20
 		reader, writer := io.Pipe()
 		go func() {
 			writeZip(t, writer, "foo", "2.0.0", io.LimitReader(rand.NewChaCha8([32]byte{byte(i)}), size))

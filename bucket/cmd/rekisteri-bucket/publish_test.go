@@ -38,6 +38,11 @@ func TestVisible(t *testing.T) {
 		t.Logf("the other replica lists %s after %v", version, time.Since(published).Round(10*time.Millisecond))
 		b.wantServed(t, version, files)
 	}
+	for _, path := range []string{"/", "/acme/foo", "/healthz", "/nothing"} { // pages for people, which must have no secret
+		if got, err := ask(t, "GET", a.url+path, readToken, nil); err != nil || got.status >= 500 {
+			t.Errorf("%s: %v, %v", path, got, err)
+		}
+	}
 }
 
 // TestRace has 16 pipelines publish the same version through two replicas, each

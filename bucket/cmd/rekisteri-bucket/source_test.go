@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,9 @@ func TestWrongURL(t *testing.T) {
 // TestUnusable opens buckets that cannot be used until the operator does
 // something, and those that cannot be reached for now.
 func TestUnusable(t *testing.T) {
+	for name, value := range map[string]string{"AWS_REGION": "", "AWS_DEFAULT_REGION": "", "AWS_CONFIG_FILE": os.DevNull} {
+		t.Setenv(name, value)
+	}
 	s := storetest.S3(t)
 	name := s.NewBucket(t)
 	slow := storetest.NewProxy(t, s.Addr)
@@ -160,7 +164,7 @@ func TestStoreThatCannotPublish(t *testing.T) {
 				refuse(w)
 				return true
 			},
-			log: "AccessDenied", status: http.StatusUnprocessableEntity, answer: "the registry may not write",
+			log: "AccessDenied", status: http.StatusUnprocessableEntity, answer: "the registry cannot write",
 		},
 		{
 			name: "no conditions",
