@@ -370,9 +370,8 @@ func (v *visit) fail(err error) {
 	if code == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", v.challenge)
 	}
-	html, json := accepted(v.req)
 	made, contentType := page.New(errorJSON(code)), jsonType
-	if html > json { // curl gets what the registry answers
+	if preference(v.req) > 0 { // curl gets what the registry answers
 		if p, err := v.errorPage(code); err == nil {
 			made, contentType = p, htmlType
 		}
