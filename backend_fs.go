@@ -234,27 +234,44 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
-		found := false
+		silent := true // nothing was yielded
+		// A request waits for one read that hangs, but not for one after the other.
+		// With a context that is done, there is no wait.
+		patient, lose := context.WithCancel(ctx)
+		defer lose()
+		impatient, cancel := context.WithCancel(ctx)
+		cancel()
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
 				return
 			}
-			providers, err := b.tree.providers(ctx, name)
+			ns, waiting := b.tree.namespace(name), patient
+			if b.tree.root.Overdue() || ns.overdue() {
+				waiting = impatient
+			}
+			providers, err := b.tree.providers(waiting, name)
+			if waiting == patient && ns.overdue() {
+				lose()
+			}
+			if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+				err = errHangs
+			}
 			if err != nil {
+				silent = false
 				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
 			for _, p := range providers {
-				found = true
+				silent = false
 				if !yield(p, nil) {
 					return
 				}
 			}
 		}
-		if !found {
+		if silent {
 			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				yield(Provider{}, err) // it is an outage
 			}

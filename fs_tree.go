@@ -180,6 +180,9 @@ func (t *treeNames) namespace(name string) *namespace {
 	return ns
 }
 
+// overdue reports whether a read of the directory or its links hangs.
+func (n *namespace) overdue() bool { return n.dir.Overdue() || n.linked.Overdue() }
+
 // readNamespace reads a namespace's directory. What cannot be read stays as it
 // was in prev, with a problem.
 func (t *treeNames) readNamespace(name string, prev *namespaceDir, loaded bool) (*namespaceDir, error) {
