@@ -234,28 +234,44 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
-		found := false
+		empty := true
+		// A request waits for one read that hangs, but not for another one after
+		// that. A read with noWait returns what is in memory, or an error.
+		canWait, stopWaiting := context.WithCancel(ctx)
+		defer stopWaiting()
+		noWait, cancel := context.WithCancel(ctx)
+		cancel()
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
 				return
 			}
-			dir, err := b.tree.namespace(name).dir.Get(ctx)
+			ns, readCtx := b.tree.namespace(name), canWait
+			if b.tree.root.Overdue() || ns.overdue() {
+				readCtx = noWait
+			}
+			providers, err := b.tree.providers(readCtx, name)
+			if readCtx == canWait && ns.overdue() {
+				stopWaiting()
+			}
+			if err != nil && readCtx.Err() != nil && ctx.Err() == nil {
+				err = errHangs
+			}
 			if err != nil {
+				empty = false
 				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
-			providers, _ := dir.providers(name)
 			for _, p := range providers {
-				found = true
+				empty = false
 				if !yield(p, nil) {
 					return
 				}
 			}
 		}
-		if !found {
+		if empty {
 			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				yield(Provider{}, err) // it is an outage
 			}

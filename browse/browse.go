@@ -162,11 +162,11 @@ func New(r *rekisteri.Registry, opts *Options) http.Handler {
 	if opts == nil {
 		opts = new(Options)
 	}
-	if opts.Host != "" && sourceHost(opts.Host) == "" {
+	if opts.Host != "" && names.SourceHost(opts.Host) == "" {
 		panic(fmt.Sprintf("browse: Host %q is not a host name, such as registry.example.com", opts.Host))
 	}
 	h := &handler{
-		registry: r, host: sourceHost(opts.Host), authorize: opts.Authorize, challenge: "Bearer", problems: opts.Problems,
+		registry: r, host: names.SourceHost(opts.Host), authorize: opts.Authorize, challenge: "Bearer", problems: opts.Problems,
 		frame: opts.Frame, frameData: opts.FrameData, log: opts.Logger, observe: opts.Observe,
 		contents: template.Must(template.New("").Funcs(template.FuncMap{"short": short}).ParseFS(assets, "assets/*.html")),
 		style:    newAsset("style.css", "text/css; charset=utf-8"),
@@ -370,9 +370,8 @@ func (v *visit) fail(err error) {
 	if code == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", v.challenge)
 	}
-	html, json := accepted(v.req)
 	made, contentType := page.New(errorJSON(code)), jsonType
-	if html > json { // curl gets what the registry answers
+	if preference(v.req) > 0 { // curl gets what the registry answers
 		if p, err := v.errorPage(code); err == nil {
 			made, contentType = p, htmlType
 		}

@@ -58,6 +58,8 @@ func TestAccept(t *testing.T) {
 		{accept: "application/json;q=0.5, text/html", page: "html", error: "html"},
 		{accept: "application/json;q=0, */*", page: "html", error: "html"},
 		{accept: "text/html;q=0, */*", page: "json", error: "json"},
+		{accept: "application/json, text/plain, */*", page: "json", error: "json"}, // axios
+		{accept: "text/html, application/xhtml+xml, */*", page: "html", error: "html"},
 		{accept: "application/*", page: "json", error: "json"},
 		{accept: "text/*", page: "html", error: "html"},
 		{accept: "image/png", page: "html", error: "json"},

@@ -2,6 +2,7 @@ package browse
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"html/template"
 	"net/http"
@@ -180,19 +181,15 @@ func errorJSON(code int) []byte {
 }
 
 // wantsJSON reports whether the request prefers JSON to HTML.
-func wantsJSON(req *http.Request) bool {
-	html, json := accepted(req)
-	return json > html
-}
+func wantsJSON(req *http.Request) bool { return preference(req) < 0 }
 
-// accepted returns how much the request wants HTML and JSON, by its Accept header.
-func accepted(req *http.Request) (html, json float64) {
-	lines := req.Header["Accept"]
-	if len(lines) == 0 {
-		return 1, 1
-	}
+// preference returns whether the request prefers HTML, by its Accept header: a
+// positive number, or a negative one if it prefers JSON, or zero. Of two with the
+// same weight, it prefers the one that is named.
+func preference(req *http.Request) int {
+	var html, json float64     // the weights
 	var htmlRank, jsonRank int // of the range that decides: an exact one outranks others
-	for _, line := range lines {
+	for _, line := range req.Header["Accept"] {
 		for part := range strings.SplitSeq(line, ",") {
 			name, params, _ := strings.Cut(part, ";")
 			q := 1.0
@@ -218,7 +215,7 @@ func accepted(req *http.Request) (html, json float64) {
 			}
 		}
 	}
-	return html, json
+	return cmp.Or(cmp.Compare(html, json), cmp.Compare(htmlRank, jsonRank))
 }
 
 // prefer returns the weight of the range with the higher rank.
