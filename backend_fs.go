@@ -23,8 +23,8 @@ import (
 // FSOptions are the settings of an [FSBackend]. The zero value is ready to use.
 type FSOptions struct {
 	// Logger gets what is wrong with the tree: each problem when it appears, and
-	// again every hour while it lasts. Nil is [slog.Default], as it is when
-	// [NewFSBackend] is called.
+	// again every hour while it lasts. Nil means [slog.Default] at the time
+	// of [NewFSBackend].
 	Logger *slog.Logger
 
 	// CacheBytes is about how much memory the backend uses for what it has read
@@ -33,12 +33,12 @@ type FSOptions struct {
 	// are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
-	// CheckEvery is the shortest time between two refreshes of a provider, which
-	// check it for changes. There are no refreshes without requests. Releases
-	// are visible within a second more than CheckEvery, and new keys and new
-	// providers within twice that. A file system that charges for each call
-	// needs a longer time. Zero is one second.
-	CheckEvery time.Duration
+	// RefreshEvery is the shortest time between two refreshes of a provider. A
+	// refresh reads what has changed in the tree. There are no refreshes without
+	// requests. Releases are visible within a second more than RefreshEvery, and
+	// new keys and new providers within twice that. Set a longer time for a file
+	// system that charges for each call. Zero is one second.
+	RefreshEvery time.Duration
 
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
 	// [Dir] that the backend reads. Nil means that there is no publisher, and the
@@ -55,7 +55,7 @@ type FSOptions struct {
 // The tree may change at any time. New and deleted releases, and changed
 // documents and keys, are visible within two seconds; docs/layout.md says when it
 // takes longer. Providers in memory are refreshed in the background when they are
-// asked for, at most once a second, or once in [FSOptions.CheckEvery].
+// asked for, at most once a second, or once in [FSOptions.RefreshEvery].
 //
 // A file that is broken, half written or unreadable does not remove what was
 // served before, as long as that is in memory. A tree that is missing, unreadable
@@ -75,7 +75,7 @@ type FSBackend struct {
 	problems *problemLog
 	tree     *treeNames
 	cache    *refresh.Map[scope, *loaded]
-	indexes  *refresh.Map[Provider, *documentIndex] // of evicted documents, too
+	indexes  *refresh.Map[Provider, *documentIndex] // of documents, even after these are evicted
 	buffers  sync.Pool                              // of *metadata.Buffer
 
 	unreadable loglimit.Limit // the providers that could not be read
@@ -84,7 +84,7 @@ type FSBackend struct {
 	publishing sync.Mutex     // guards awaited
 	awaited    map[string]int // directories of releases that publishers wait for
 
-	rotated sync.Mutex // guards counted and cost
+	rotated sync.Mutex // guards counted and cost, of the rotation
 	counted time.Time
 	cost    int
 }
@@ -103,12 +103,12 @@ type SnapshotFS interface {
 }
 
 const (
-	checkEvery  = time.Second      // the least time between two refreshes of a provider, by default
-	restFactor  = 20               // the time between two refreshes is at least this many times the length of the last one
-	staleAfter  = time.Second      // a request waits for a refresh that is overdue by this
-	firstWait   = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
-	remindEvery = time.Hour        // a problem that lasts is logged again
-	pendingFor  = 15 * time.Second // an incomplete copy is a problem after that
+	refreshEvery = time.Second      // the least time between two refreshes of a provider, by default
+	restFactor   = 20               // the time between two refreshes is at least this many times the length of the last one
+	staleAfter   = time.Second      // a request waits for a refresh that is overdue by this
+	firstWait    = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
+	remindEvery  = time.Hour        // a problem that lasts is logged again
+	pendingFor   = 15 * time.Second // an incomplete copy is a problem after that
 
 	maxLoads             = 128 // of providers, at a time
 	maxLoadsPerNamespace = 16
@@ -141,7 +141,7 @@ func NewFSBackend(fsys fs.FS, opts *FSOptions) *FSBackend {
 	if b.log == nil {
 		b.log = slog.Default()
 	}
-	b.every = cmp.Or(opts.CheckEvery, checkEvery)
+	b.every = cmp.Or(opts.RefreshEvery, refreshEvery)
 	limit := opts.CacheBytes
 	if limit == 0 {
 		limit = defaultCacheBytes
@@ -221,9 +221,9 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 }
 
 // Providers implements [Lister]. It yields the providers in the order of their
-// names. It reads directories, not what is in the files. An error is about one
-// directory, and the others follow, or about the whole tree, such as one that is
-// empty.
+// names. It reads directories, not the contents of files. If a directory cannot be
+// read, it yields an error and goes on with the others. An error can also be about
+// the whole tree, such as one that is empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -234,44 +234,44 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
-		silent := true // nothing was yielded
-		// A request waits for one read that hangs, but not for one after the other.
-		// With a context that is done, there is no wait.
-		patient, lose := context.WithCancel(ctx)
-		defer lose()
-		impatient, cancel := context.WithCancel(ctx)
+		empty := true
+		// A request waits for one read that hangs, but not for another one after
+		// that. A read with noWait returns what is in memory, or an error.
+		canWait, stopWaiting := context.WithCancel(ctx)
+		defer stopWaiting()
+		noWait, cancel := context.WithCancel(ctx)
 		cancel()
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
 				return
 			}
-			ns, waiting := b.tree.namespace(name), patient
+			ns, readCtx := b.tree.namespace(name), canWait
 			if b.tree.root.Overdue() || ns.overdue() {
-				waiting = impatient
+				readCtx = noWait
 			}
-			providers, err := b.tree.providers(waiting, name)
-			if waiting == patient && ns.overdue() {
-				lose()
+			providers, err := b.tree.providers(readCtx, name)
+			if readCtx == canWait && ns.overdue() {
+				stopWaiting()
 			}
-			if err != nil && waiting.Err() != nil && ctx.Err() == nil {
+			if err != nil && readCtx.Err() != nil && ctx.Err() == nil {
 				err = errHangs
 			}
 			if err != nil {
-				silent = false
+				empty = false
 				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
 			for _, p := range providers {
-				silent = false
+				empty = false
 				if !yield(p, nil) {
 					return
 				}
 			}
 		}
-		if silent {
+		if empty {
 			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				yield(Provider{}, err) // it is an outage
 			}
@@ -303,8 +303,8 @@ func (b *FSBackend) get(ctx context.Context, s scope) (*state, error) {
 	return state, err
 }
 
-// contentWith returns the content of a provider. If the provider is not in
-// memory, it reads that version alone, if it can.
+// contentWith returns the content that a version of a provider is served from. If
+// the provider is not in memory, it tries to read only that version.
 func (b *FSBackend) contentWith(ctx context.Context, p Provider, version string) (*content, error) {
 	whole, one := scope{Provider: p}, scope{p, version}
 	if l, ok := b.cache.Get(whole); !ok || !l.isLoaded() {

@@ -246,7 +246,7 @@ func BenchmarkCold(b *testing.B) {
 			b.Fatal(err)
 		}
 		for b.Loop() {
-			if err := rekisteri.Look(backend, acmeHello); err != nil {
+			if err := rekisteri.Refresh(backend, acmeHello); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -49,7 +49,7 @@ func (r *Registry) serveContent(w http.ResponseWriter, req *http.Request, body i
 	return err
 }
 
-// A servedFile is what a release tells about a file.
+// A servedFile describes a file of a release.
 type servedFile struct {
 	contentType string
 	sha256      [sha256.Size]byte // of a zip
@@ -57,7 +57,8 @@ type servedFile struct {
 
 const zipType = "application/zip"
 
-// findFile returns the file of a release with a name, if the backend holds it.
+// findFile returns the file of a release that has a name, if the backend holds
+// that file.
 func findFile(rel *Release, p Provider, version, name string) (servedFile, error) {
 	sums := release.SumsName(p.Type, version)
 	for i := range rel.Packages {
@@ -77,7 +78,7 @@ func findFile(rel *Release, p Provider, version, name string) (servedFile, error
 // serveFile answers a request with an open file.
 func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.ReadSeeker, file servedFile, e *Event) error {
 	digest := file.sha256[:]
-	if file.contentType != zipType { // a small file
+	if file.contentType != zipType { // it is small, and the release has no digest of it
 		hash := sha256.New()
 		if _, err := io.Copy(hash, f); err != nil {
 			return err
@@ -107,7 +108,7 @@ func (r *Registry) serveRedirect(w http.ResponseWriter, req *http.Request, to *R
 		h.Set("Content-Length", strconv.FormatInt(to.Size, 10))
 		h.Set("Accept-Ranges", "bytes")
 		h["Cache-Control"] = r.headers.files
-		if file.contentType == zipType { // the digests of the other files are not known
+		if file.contentType == zipType { // the release has no digest of the others
 			h.Set("ETag", `"`+hex.EncodeToString(file.sha256[:])+`"`)
 		}
 		e.Status = http.StatusOK

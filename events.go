@@ -19,9 +19,9 @@ type Event struct {
 	Provider Provider
 	Version  string
 
-	// Status is the status code of the answer. It is 302 for a [Redirect]. If
-	// there is a panic before anything is written, it is 500, though the server
-	// closes the connection.
+	// Status is the status code of the answer. It is 302 for a [Redirect]. After a
+	// panic it is 500 if nothing was written: the server then closes the
+	// connection without an answer.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
@@ -57,16 +57,16 @@ const (
 
 // The reasons of an [Event].
 const (
-	ReasonRedirect        = "redirect"        // the path has another spelling, such as one in lower case
+	ReasonRedirect        = "redirect"        // the path is redirected to another spelling, such as the one in lower case
 	ReasonUnauthenticated = "unauthenticated" // there are no credentials, or wrong ones
 	ReasonForbidden       = "forbidden"       // the credentials do not allow it
-	ReasonBadLink         = "bad_link"        // a file's link is not signed, or by another key, or altered
+	ReasonBadLink         = "bad_link"        // a file's link is not signed, is signed with an unknown key, or was altered
 	ReasonExpiredLink     = "expired_link"    // a file's link has expired
 	ReasonNotFound        = "not_found"       // there is no such route, provider, version or file
 	ReasonMethod          = "method"          // the method is not allowed
-	ReasonCondition       = "condition"       // a condition or range of the request does not hold
+	ReasonCondition       = "condition"       // a condition or range of the request cannot be met
 	ReasonConflict        = "conflict"        // an upload would change a published version
-	ReasonInvalid         = "invalid"         // an upload is not what it has to be, or too large
+	ReasonInvalid         = "invalid"         // an upload is not valid, or is too large
 	ReasonAborted         = "aborted"         // the client hung up, or stopped sending
 	ReasonTimeout         = "timeout"         // the backend did not answer in time
 	ReasonFull            = "full"            // there is no space left for an upload
@@ -74,8 +74,8 @@ const (
 )
 
 // StatusReason returns the reason of an error status, for handlers beside a
-// [Registry] that report events of their own. If the client has hung up, it is not
-// the server that failed.
+// [Registry] that report events of their own. If the client has hung up, the
+// reason is [ReasonAborted], even if the status is a server error.
 func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {
 		return ReasonAborted

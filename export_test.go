@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Look looks at a provider in memory, as a request would have it done.
-func Look(b *FSBackend, p Provider) error {
+// Refresh refreshes a provider in memory, as a request would.
+func Refresh(b *FSBackend, p Provider) error {
 	l, ok := b.cache.Get(scope{Provider: p})
 	if !ok {
 		return errors.New("the provider is not in memory")

@@ -43,21 +43,21 @@ type documentIndex struct {
 	version  tree.Version
 	*metadata.Index
 
-	// checked is when the document was last found unchanged, and the provider
+	// refreshed is when the document was last found unchanged, and the provider
 	// without a directory, in nanoseconds of Unix time. Versions that were read
 	// by the index are then fresh for as long as a whole provider would be.
-	// claimed is when a request last began to check again.
-	checked, claimed atomic.Int64
+	// claimed is when a request last began a refresh.
+	refreshed, claimed atomic.Int64
 }
 
 // fresh reports whether a version that was read by the index can be served
-// without another check: the last check is recent, or another request has just
+// without another refresh: the last one is recent, or another request has just
 // begun one.
 func (x *documentIndex) fresh(now time.Time, every time.Duration) bool {
 	if x == nil {
 		return false
 	}
-	age := time.Duration(now.UnixNano() - x.checked.Load())
+	age := time.Duration(now.UnixNano() - x.refreshed.Load())
 	if age < every || age >= every+staleAfter {
 		return age < every
 	}
@@ -99,14 +99,14 @@ func (b *FSBackend) readDocument(s scope, ns *namespaceDir, names typeNames, pre
 	now := time.Now()
 	if prev.snapshot == ns.id && prev.version.Proves(info) {
 		if prev.index != nil && !names.dir {
-			prev.index.checked.Store(now.UnixNano())
+			prev.index.refreshed.Store(now.UnixNano())
 		}
 		return prev
 	}
 	if s.version != "" {
 		if index, parsed := b.readVersion(s, ns, path, info); parsed != nil {
 			if !names.dir {
-				index.checked.Store(now.UnixNano())
+				index.refreshed.Store(now.UnixNano())
 			}
 			return &document{snapshot: ns.id, version: index.version, index: index, parsed: parsed}
 		}

@@ -225,7 +225,7 @@ func TestEvictedDocumentWithOtherKeys(t *testing.T) {
 	})
 }
 
-// The versions of a document that were read alone share their looks at it. A
+// The versions of a document that were read alone share its refreshes. A
 // change, or a directory that appears, is visible in time to all of them.
 func TestVersionsOfADocumentShareLooks(t *testing.T) {
 	t.Parallel()

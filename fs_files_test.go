@@ -26,7 +26,7 @@ func TestChangedZip(t *testing.T) {
 	for _, test := range []struct {
 		name   string
 		edit   func(files fstest.MapFS)
-		look   bool // at the tree, before the download
+		reread bool // of the tree, before the download
 		served bool
 		logged string // a problem that the log has soon afterwards
 	}{
@@ -40,7 +40,7 @@ func TestChangedZip(t *testing.T) {
 			data[10] ^= 1
 			files[zipPath] = &fstest.MapFile{Data: data}
 		}},
-		{name: "another zip, and the release is read again", look: true, edit: func(files fstest.MapFS) {
+		{name: "another zip, and the release is read again", reread: true, edit: func(files fstest.MapFS) {
 			files[zipPath] = file(other)
 			files[sumsPath] = &fstest.MapFile{Data: files[sumsPath].Data}
 		}},
@@ -55,7 +55,7 @@ func TestChangedZip(t *testing.T) {
 				versionsOf(t, b)
 				l.edit(test.edit)
 				for range 3 {
-					if test.look {
+					if test.reread {
 						time.Sleep(time.Second)
 						versionsOf(t, b)
 						synctest.Wait()
@@ -107,7 +107,7 @@ func TestTouchedZipIsHashedOnce(t *testing.T) {
 				reads.Range(func(any, any) bool { n++; return true })
 				return n
 			}
-			l.mu.Lock() // a look may run in the background
+			l.mu.Lock() // a refresh may run in the background
 			l.onRead = func(name string, n int) {
 				if name == zipPath && n > 100 {
 					reads.Store(new(int), true)

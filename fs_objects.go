@@ -15,19 +15,19 @@ import (
 //
 // In a URLFS, each call is a request, so an FSBackend makes few of them. A file
 // must appear whole or not at all: zips are not read to see whether they are
-// complete. [fs.DirEntry.Info] must need no request. A release that was read is
-// not checked for changes again, only for being there.
+// complete. [fs.DirEntry.Info] must need no request. A refresh
+// does not read a known release again. It only sees whether that is still listed.
 type URLFS interface {
 	fs.FS
 
-	// URL returns an absolute URL at which clients can read a file for the next
+	// URL returns an absolute URL at which clients can read a file for some
 	// minutes. It need not check that the file exists. If there are no such URLs,
 	// the error matches [errors.ErrUnsupported], and the registry sends the file.
 	URL(ctx context.Context, name string) (string, error)
 }
 
 // openObject opens the zip of a package in an object store. It makes no request:
-// what was read of the zip before is enough to answer HEAD.
+// the listing had the size of the zip, which is enough to answer HEAD.
 func (b *FSBackend) openObject(ctx context.Context, fsys URLFS, r *storedRelease, i int) (io.ReadSeekCloser, error) {
 	path := r.path(r.release.Packages[i].Filename)
 	r.mu.Lock()
@@ -114,8 +114,8 @@ func (f *objectFile) open() error {
 	return nil
 }
 
-// fail returns an error that is not an absence. The release is read again at the
-// next refresh.
+// fail returns the error for a zip that cannot be read: an outage, and not an
+// absence. It makes the next refresh read the release again.
 func (f *objectFile) fail(err error) error {
 	if f.ctx.Err() != nil {
 		return f.ctx.Err()

@@ -31,8 +31,8 @@ type loaded struct {
 	scope scope
 	*refresh.Value[*state]
 
-	mu      sync.Mutex
-	recheck *time.Timer // reads again, since a copy in progress may fix a problem
+	mu           sync.Mutex
+	refreshTimer *time.Timer // reads again, since a copy in progress may fix a problem
 }
 
 // A state is what was read of a scope. It is immutable.
@@ -58,11 +58,11 @@ type state struct {
 func (b *FSBackend) load(l *loaded, prev *state, again bool) (*state, error) {
 	ctx := context.Background()
 	s := l.scope
-	next, err := b.look(ctx, l, prev)
+	next, err := b.refreshScope(ctx, l, prev)
 	if again && errors.Is(err, fs.ErrNotExist) {
 		// The names of the tree are cached: they do not prove that it is gone.
-		if _, _, err = b.tree.recheck(ctx, s.Provider); err == nil {
-			next, err = b.look(ctx, l, prev)
+		if _, _, err = b.tree.reread(ctx, s.Provider); err == nil {
+			next, err = b.refreshScope(ctx, l, prev)
 		}
 	}
 	switch {
@@ -105,20 +105,20 @@ func (b *FSBackend) keep(l *loaded, prev, next *state) {
 	if prev != nil && prev.content.listing != c.listing {
 		b.logRemoved(s.Provider, prev.content.listing, c.listing)
 	}
-	l.scheduleRecheck(b.problems.report(s.owner(), c.problems))
+	l.scheduleRefresh(b.problems.report(s.owner(), c.problems))
 }
 
-// scheduleRecheck loads the scope again at a time, if that is not zero. An
+// scheduleRefresh loads the scope again at a time, if that is not zero. An
 // incomplete copy is then reported without another request.
-func (l *loaded) scheduleRecheck(at time.Time) {
+func (l *loaded) scheduleRefresh(at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.recheck != nil {
-		l.recheck.Stop()
-		l.recheck = nil
+	if l.refreshTimer != nil {
+		l.refreshTimer.Stop()
+		l.refreshTimer = nil
 	}
 	if !at.IsZero() {
-		l.recheck = time.AfterFunc(time.Until(at), func() {
+		l.refreshTimer = time.AfterFunc(time.Until(at), func() {
 			l.Expire()
 			l.Get(context.Background())
 		})
@@ -143,8 +143,8 @@ func (b *FSBackend) logRemoved(p Provider, before, now *Listing) {
 	}
 }
 
-// look refreshes a scope: it reads what has changed since prev.
-func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, error) {
+// refreshScope reads what has changed of a scope since prev.
+func (b *FSBackend) refreshScope(ctx context.Context, l *loaded, prev *state) (*state, error) {
 	s := l.scope
 	ns, names, err := b.tree.find(ctx, s.Provider)
 	if err != nil {
@@ -162,7 +162,7 @@ func (b *FSBackend) look(ctx context.Context, l *loaded, prev *state) (*state, e
 	}
 	// A directory had just named a file that was then gone. That is a deletion,
 	// or the beginning of an outage.
-	if ns, names, err = b.tree.recheck(ctx, s.Provider); err != nil {
+	if ns, names, err = b.tree.reread(ctx, s.Provider); err != nil {
 		return nil, err
 	}
 	next, _ = b.readOnce(s, ns, names, prev)

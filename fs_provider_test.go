@@ -73,7 +73,7 @@ func TestFreshness(t *testing.T) {
 				}
 				before, _ := b.Versions(t.Context(), acmeHello)
 				l.edit(func(files fstest.MapFS) { test.edit(l, files) })
-				for range 12 { // of which the last comes when whatever look there was is over
+				for range 12 { // of which the last comes when whatever refresh there was is over
 					time.Sleep(200 * time.Millisecond)
 					versionsOf(t, b)
 				}
@@ -83,7 +83,7 @@ func TestFreshness(t *testing.T) {
 				if after, _ := b.Versions(t.Context(), acmeHello); test.name == "nothing" && after != before {
 					t.Error("nothing has changed, but the listing's pointer")
 				}
-				synctest.Wait() // for what a look logs at its end
+				synctest.Wait() // for what a refresh logs at its end
 				if n := strings.Count(log.String(), test.log); test.log != "" && n != 1 {
 					t.Errorf("the log says %q %d times:\n%s", test.log, n, log.String())
 				} else if test.log == "" && strings.Contains(log.String(), "WARN") {
@@ -143,7 +143,7 @@ func TestSlow(t *testing.T) {
 	})
 }
 
-// TestUnchanged looks again at a tree that has not changed, and reads no file.
+// TestUnchanged refreshes a tree that has not changed, and reads no file.
 func TestUnchanged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTree(t, "1.0.0", "2.0.0")
@@ -267,7 +267,7 @@ func TestPanickingFS(t *testing.T) {
 	}
 }
 
-// TestRest looks at a slow file system less often, after the first look.
+// TestRest refreshes from a slow file system less often, after the first refresh.
 func TestRest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
@@ -374,7 +374,7 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestDroppedAtOnce holds so little that what a look has found is dropped
+// TestDroppedAtOnce holds so little that what a refresh has found is dropped
 // before those who wait for it see it.
 func TestDroppedAtOnce(t *testing.T) {
 	tr := make(tree)
@@ -406,7 +406,7 @@ func TestGoneAfterOutage(t *testing.T) {
 		var log bytes.Buffer
 		l := newLiveFS(newTree(t, "1.0.0", "2.0.0"))
 		b := rekisteri.NewFSBackend(l, &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		look := func(err error, want string) {
+		refresh := func(err error, want string) {
 			l.mu.Lock()
 			l.err = err
 			l.mu.Unlock()
@@ -419,12 +419,12 @@ func TestGoneAfterOutage(t *testing.T) {
 				t.Errorf("versions %q, want %q", got, want)
 			}
 		}
-		look(nil, "1.0.0 2.0.0")
-		look(errors.New("no volume"), "1.0.0 2.0.0")
+		refresh(nil, "1.0.0 2.0.0")
+		refresh(errors.New("no volume"), "1.0.0 2.0.0")
 		l.edit(func(files fstest.MapFS) {
 			maps.DeleteFunc(files, func(name string, _ *fstest.MapFile) bool { return strings.HasPrefix(name, dir200) })
 		})
-		look(nil, "1.0.0")
+		refresh(nil, "1.0.0")
 		for _, want := range []string{"the tree can be read again", "versions are gone"} {
 			if n := strings.Count(log.String(), want); n != 1 {
 				t.Errorf("%q stands there %d times:\n%s", want, n, log.String())

@@ -38,7 +38,7 @@ const (
 // it has SHA256SUMS, a valid signature of that, every zip that SHA256SUMS
 // names, and the manifest if SHA256SUMS names one. The release is then visible
 // at once in this backend, and in others over the same tree within a second more
-// than their [FSOptions.CheckEvery].
+// than their [FSOptions.RefreshEvery].
 func (b *FSBackend) Publisher() Publisher {
 	if b.store == nil {
 		return nil
@@ -377,7 +377,7 @@ func (b *FSBackend) isAwaited(dir string) bool {
 func (u *fsPublisher) refresh(ctx context.Context, up upload) error {
 	defer u.await(up.dir)()
 	called := time.Now()
-	_, _, err := u.tree.recheck(ctx, up.Provider)
+	_, _, err := u.tree.reread(ctx, up.Provider)
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // this is its first release
 	}

@@ -23,7 +23,7 @@ func provider(i int) rekisteri.Provider {
 	return rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)}
 }
 
-// Looking at releases that have settled costs one call for the provider, and no
+// A refresh of releases that have settled costs one call for the provider, and no
 // more than 1,000 a second for the rotation of all of them.
 func TestLooksAreBounded(t *testing.T) {
 	t.Parallel()
@@ -55,7 +55,7 @@ func TestLooksAreBounded(t *testing.T) {
 	})
 }
 
-// A small tree is examined whole at every look.
+// A small tree is examined whole at every refresh.
 func TestSettledReleaseIsExaminedInRotation(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -438,7 +438,7 @@ func (l linkedFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	return entries, err
 }
 
-// A provider's own key is not read again at every look, even if it was young
+// A provider's own key is not read again at every refresh, even if it was young
 // when it was first read.
 func TestYoungKeyIsNotReadForever(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -86,7 +86,7 @@ func newTreeNames(fsys fs.FS, log *slog.Logger, problems *problemLog, every time
 	// Without Fresh, a caller waits for a directory that is due, so a refresh
 	// does not use older names. All providers share these directories, so they
 	// are read about once between two refreshes of a provider.
-	t.policy = &refresh.Policy{Every: max(every/2, every-checkEvery/2), Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
+	t.policy = &refresh.Policy{Every: max(every/2, every-refreshEvery/2), Rest: restFactor, FirstWait: firstWait, StaleWait: 2 * time.Second}
 	t.root = refresh.New(t.policy, t.readRoot)
 	return t
 }
@@ -357,9 +357,9 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	return absence(p)
 }
 
-// recheck is like find, but reads the root and the namespaces again first. Cached
+// reread is like find, but reads the root and the namespaces again first. Cached
 // names do not prove that a provider is gone.
-func (t *treeNames) recheck(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
+func (t *treeNames) reread(ctx context.Context, p Provider) (*namespaceDir, typeNames, error) {
 	t.present.Store(0)
 	root, err := t.root.Reload(ctx)
 	if err == nil && root.err == nil {

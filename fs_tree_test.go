@@ -107,7 +107,7 @@ func TestHang(t *testing.T) {
 }
 
 // TestOneUnread has a namespace that cannot be read beside one that can: the
-// tree is not away, and does not come back with each look.
+// tree is not away, and does not come back with each refresh.
 func TestOneUnread(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
@@ -395,7 +395,7 @@ func TestOnce(t *testing.T) {
 }
 
 // TestNamesWithoutFiles changes the tree while the names in its directories
-// are known from another provider's look: whether that is a deletion or an
+// are known from another provider's refresh: whether that is a deletion or an
 // outage has to be found out.
 func TestNamesWithoutFiles(t *testing.T) {
 	for _, test := range []struct {
@@ -443,7 +443,7 @@ func TestNamesWithoutFiles(t *testing.T) {
 	}
 }
 
-// TestHealth tells what the last look has found.
+// TestHealth tells what the last read of the tree has found.
 func TestHealth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTree(t, "1.0.0")
@@ -451,32 +451,32 @@ func TestHealth(t *testing.T) {
 		l := newLiveFS(tr)
 		b := newBackend(t, l)
 		if h := b.Health(); h != (rekisteri.Health{}) {
-			t.Errorf("before any look: %+v", h)
+			t.Errorf("before any read: %+v", h)
 		}
-		look := func() rekisteri.Health {
+		read := func() rekisteri.Health {
 			time.Sleep(1100 * time.Millisecond)
 			versionsOf(t, b)
 			synctest.Wait()
 			return b.Health()
 		}
-		if h := look(); !h.Looked.Equal(time.Now()) || h.LastGood != h.Looked || h.Err != nil || h.Problems != 1 || h.CachedBytes < 1000 {
-			t.Errorf("after a look: %+v", h)
+		if h := read(); !h.Looked.Equal(time.Now()) || h.LastGood != h.Looked || h.Err != nil || h.Problems != 1 || h.CachedBytes < 1000 {
+			t.Errorf("after a read: %+v", h)
 		}
 		b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: "nothing"})
-		if h := look(); h.Err != nil {
+		if h := read(); h.Err != nil {
 			t.Errorf("a provider that isn't there: %+v", h)
 		}
 		l.fail["acme"] = errors.New("input/output error")
-		if h := look(); h.Err != nil {
+		if h := read(); h.Err != nil {
 			t.Errorf("a namespace that cannot be read: %+v", h)
 		}
 		l.fail["."] = errors.New("stale handle")
-		if h := look(); h.Err == nil || h.Problems != 3 || h.Looked.Sub(h.LastGood) != 1100*time.Millisecond {
+		if h := read(); h.Err == nil || h.Problems != 3 || h.Looked.Sub(h.LastGood) != 1100*time.Millisecond {
 			t.Errorf("a root that cannot be read: %+v", h)
 		}
 		clear(l.fail)
 		l.edit(func(files fstest.MapFS) { delete(files, "acme/hello/bad.asc") })
-		if h := look(); h.Err != nil || h.Problems != 0 {
+		if h := read(); h.Err != nil || h.Problems != 0 {
 			t.Errorf("when all is mended: %+v", h)
 		}
 	})
@@ -516,7 +516,7 @@ func TestHealthKeyExpires(t *testing.T) {
 	})
 }
 
-// TestOutageInTheMiddle takes the volume away at every point of a look: what
+// TestOutageInTheMiddle takes the volume away at every point of a refresh: what
 // was held is served all the while, with its keys.
 func TestOutageInTheMiddle(t *testing.T) {
 	for _, at := range []string{".", "acme", "acme/hello", "acme/hello/1.0.0"} {

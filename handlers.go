@@ -244,8 +244,8 @@ func (r *Registry) release(ctx context.Context, p Provider, version string) (*Re
 	return rel, err
 }
 
-// file answers with a file of a release that the backend holds. Only files that
-// the document of a package refers to exist.
+// file answers with a file of a release that the backend holds. If no document of
+// a package refers to the file, it does not exist.
 func (r *Registry) file(w http.ResponseWriter, req *http.Request, path []string, e *Event) error {
 	p, version, name := Provider{path[1], path[2]}, path[3], path[4]
 	if !p.valid() { // includes upper case: no document has such a link
@@ -328,9 +328,8 @@ type denial struct {
 func (e *denial) Error() string { return fmt.Sprintf("not authorized for %v: %v", e.provider, e.error) }
 func (e *denial) Unwrap() error { return e.error }
 
-// errorStatus returns the status for an error. Only an error of Authorize asks for
-// credentials or forbids access: an fs.ErrPermission of a backend is about its own
-// access to storage.
+// errorStatus returns the status for an error. Only an error of Authorize becomes
+// 401 or 403: an fs.ErrPermission of a backend is about its own access to storage.
 func errorStatus(err error) int {
 	refused, isRefusal := errors.AsType[*refusal](err)
 	_, denied := err.(*denial)

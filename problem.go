@@ -194,7 +194,7 @@ type problemKey struct{ path, what string }
 // report logs those problems of an owner (a provider or a directory) that are
 // due. A problem that a copy in progress may fix is due after pendingFor.
 // report returns when the first of these is due, or a zero time.
-func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time) {
+func (l *problemLog) report(owner string, problems []Problem) (refreshAt time.Time) {
 	now := time.Now()
 	var logged []Problem
 	l.mu.Lock()
@@ -208,8 +208,8 @@ func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time
 		if !now.Before(next) {
 			logged = append(logged, p)
 			next = now.Add(remindEvery)
-		} else if p.pending && (recheck.IsZero() || next.Before(recheck)) {
-			recheck = next
+		} else if p.pending && (refreshAt.IsZero() || next.Before(refreshAt)) {
+			refreshAt = next
 		}
 		due[key] = next
 	}
@@ -225,7 +225,7 @@ func (l *problemLog) report(owner string, problems []Problem) (recheck time.Time
 	for _, p := range logged { // without the lock, since a log may be slow
 		l.log.Warn("problem in the tree", "path", p.Path, "problem", p.What, "effect", p.Effect, "fix", p.Fix)
 	}
-	return recheck
+	return refreshAt
 }
 
 // outage hides its cause from errors.Is: a file that cannot be read is not

@@ -168,11 +168,11 @@ func TestObjectDownload(t *testing.T) {
 	}
 }
 
-func TestCheckEvery(t *testing.T) {
+func TestRefreshEvery(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtualFS(t, 3, 1, 1, 0)
 		o := &objectFS{virtualFS: v}
-		b := rekisteri.NewFSBackend(o, &rekisteri.FSOptions{Logger: quiet(t), CheckEvery: 10 * time.Second})
+		b := rekisteri.NewFSBackend(o, &rekisteri.FSOptions{Logger: quiet(t), RefreshEvery: 10 * time.Second})
 		ask := func() (versions int) {
 			for i := range 3 {
 				l, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "acme", Type: fmt.Sprint("p", i)})

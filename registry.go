@@ -149,8 +149,8 @@ type Package struct {
 	SigningKeys []SigningKey
 }
 
-// A SigningKey is an OpenPGP public key. Clients read ASCIIArmor, and Terraform
-// TrustSignature; the other fields are for people.
+// A SigningKey is an OpenPGP public key. Clients read ASCIIArmor. Terraform also
+// reads TrustSignature. The other fields are for people.
 type SigningKey struct {
 	// KeyID is the long key ID: 16 upper-case hexadecimal digits.
 	KeyID string
@@ -212,8 +212,8 @@ type Opener interface {
 // A Lister is a [Backend] that can list its providers.
 type Lister interface {
 	// Providers yields every provider once, in any order. It should not read
-	// more than their names. An error is about a part of the providers, such as a
-	// namespace that cannot be read; the others follow. If ctx is done before the
+	// more than their names. An error means that some providers are missing, such
+	// as those of a namespace that cannot be read. The iterator goes on after it. If ctx is done before the
 	// last provider, the iterator yields an error.
 	//
 	// The registry itself does not list. A handler that does must ask
@@ -225,7 +225,8 @@ type Lister interface {
 // presigned one of an object store. Whoever has the URL can read the file, so
 // neither Error nor an [Event] contains it.
 //
-// The registry answers GET with 302 and HEAD itself.
+// The registry answers a GET request with a 302 to the URL. It answers a HEAD
+// request itself, from Size.
 type Redirect struct {
 	URL  string // an absolute http or https URL, which must work for GET
 	Size int64  // of the file, in bytes
@@ -236,8 +237,8 @@ func (*Redirect) Error() string { return "the file is at another URL" }
 // Options are the settings of a [Registry]. The zero value is ready to use.
 type Options struct {
 	// Logger logs failures of the server at error level, dropped values as
-	// warnings, and other refused requests at debug level. Nil is
-	// [slog.Default], as it is when [New] is called.
+	// warnings, and other refused requests at debug level. Nil means
+	// [slog.Default] at the time of [New].
 	Logger *slog.Logger
 
 	// Observe is called once for each request, for access logs and metrics. It
@@ -281,8 +282,8 @@ type Options struct {
 	LinkKeys [][32]byte
 
 	// LinkTTL is the minimum lifetime of a signed link. The maximum is one and a
-	// half times as long. It is checked when a request starts, so a long download
-	// is not interrupted. Zero is one hour.
+	// half times as long. The registry checks the link when a request starts, so a
+	// long download is not interrupted. Zero is one hour.
 	LinkTTL time.Duration
 
 	// PageBytes limits the memory for encoded documents, in bytes. Zero is 16
@@ -376,8 +377,8 @@ func New(b Backend, opts *Options) *Registry {
 	}
 	var random bool
 	if r.links, random = newLinks(opts); r.links != nil {
-		// A request for a file has no Authorization header, which would keep it
-		// out of shared caches.
+		// Requests for files have no Authorization header, so without "private" a
+		// shared cache could store the answers.
 		r.headers.documents, r.headers.files = headerValue{"private, no-store"}, headerValue{"private, no-cache"}
 	}
 	if random && r.opener != nil {

@@ -155,8 +155,8 @@ func askAll(b *testing.B, reg http.Handler, n, seconds int) {
 	}
 }
 
-// benchLooks counts the calls of looks at 300 unchanged providers with 100
-// releases each.
+// benchLooks counts the calls of refreshes of 300 unchanged providers with
+// 100 releases each.
 func benchLooks(b *testing.B) {
 	const seconds = 15
 	for b.Loop() {
@@ -171,8 +171,8 @@ func benchLooks(b *testing.B) {
 	}
 }
 
-// benchDiskLooks measures the CPU time of looks at 200 unchanged providers with
-// 100 releases each, on a local disk.
+// benchDiskLooks measures the CPU time of refreshes of 200 unchanged providers
+// with 100 releases each, on a local disk.
 func benchDiskLooks(b *testing.B) {
 	const providers, releases, seconds = 200, 100, 15
 	dir := b.TempDir()

@@ -59,15 +59,15 @@ type Options struct {
 	// [rekisteri.Registry.Authorize].
 	//
 	// The list calls it for each provider until a page is full, so it should be
-	// fast. Before that, it calls it for a provider that need not exist. If the
-	// error matches [rekisteri.ErrUnauthenticated], the answer is 401 whatever
-	// there is.
+	// fast. The first call is for a provider that may not exist. If its error
+	// matches [rekisteri.ErrUnauthenticated], the answer is 401, whichever
+	// providers there are.
 	Authorize func(*http.Request, rekisteri.Provider) error
 
-	// Realm, if it is not empty, has browsers ask for a user and a password where
+	// Realm, if it is not empty, makes browsers ask for a user and a password if
 	// Authorize returns [rekisteri.ErrUnauthenticated]. Authorize must accept
 	// Basic authentication then, as [rekisteri.TokenFile.AuthorizeBasic] does.
-	// Users read the realm in some browsers.
+	// Some browsers show the realm to users.
 	Realm string
 
 	// Problems returns what is wrong with a provider, to the extent that the
@@ -78,8 +78,8 @@ type Options struct {
 	//		return b.Problems(req.Context(), p)
 	//	}
 	//
-	// It is an option and not found in the backend, so that a backend that hides
-	// something does not reveal it by accident.
+	// New does not take this function from the backend, so that a backend that
+	// hides something does not reveal it by accident.
 	Problems func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error)
 
 	// Frame is executed with a [Page] to make a page, such as the layout of a
@@ -94,7 +94,7 @@ type Options struct {
 	FrameData func(*http.Request) any
 
 	// Logger logs failures of the server at error level, and other refused
-	// requests at debug level. Nil is [slog.Default], as it is when [New] is called.
+	// requests at debug level. Nil means [slog.Default] at the time of [New].
 	Logger *slog.Logger
 
 	// Observe is called as [rekisteri.Options.Observe] is. The route is
@@ -109,10 +109,10 @@ type Options struct {
 // A Page is what [Options.Frame] is executed with.
 type Page struct {
 	Title   string        // such as "acme/foo"
-	Content template.HTML // a div element with all of the page
+	Content template.HTML // a div element with the content of the page
 	Root    string        // the relative URL of the list of providers
 	Style   string        // the relative URL of the style sheet for Content
-	Script  string        // the relative URL of the script, which adds buttons that copy
+	Script  string        // the relative URL of the script, which adds copy buttons
 	Data    any           // what [Options.FrameData] returned
 }
 
@@ -225,7 +225,7 @@ type visit struct {
 	event rekisteri.Event
 }
 
-// A refusal is an error of this package.
+// A refusal is an error for which this package itself chooses the status.
 type refusal struct {
 	status   int
 	reason   string
@@ -238,7 +238,7 @@ func notFound(reason string) error { return &refusal{status: http.StatusNotFound
 
 // A denial is an error of Options.Authorize.
 type denial struct {
-	what string // that the request may not see
+	what string // what the request may not see
 	error
 }
 
@@ -324,8 +324,8 @@ func (v *visit) allow(namespace, typ string) (rekisteri.Provider, error) {
 	return p, nil
 }
 
-// errorStatus returns the status for an error. Only an error of Authorize asks for
-// credentials or forbids access.
+// errorStatus returns the status for an error. Only an error of Authorize becomes
+// 401 or 403.
 func errorStatus(err error) int {
 	refused, isRefusal := errors.AsType[*refusal](err)
 	_, denied := err.(*denial)

@@ -18,8 +18,8 @@ import (
 // perPage is the number of providers on a page of the list.
 const perPage = 200
 
-// A list is a page of the list of providers, as JSON has it and as the template
-// shows it.
+// A list is the data of a page of the list of providers, for the JSON and for the
+// template.
 type list struct {
 	Providers  []listed `json:"providers"`
 	Next       string   `json:"next,omitempty"`       // the URL of the next page, relative to this one
@@ -79,10 +79,11 @@ func (v *visit) index() error {
 }
 
 // visible returns the providers on a page of the list: those that match a filter,
-// come after another one, and may be seen. more says that others follow.
+// come after another one, and may be seen. more says that others follow, and
+// incomplete that some could not be listed.
 func (v *visit) visible(filter, after string) (shown []rekisteri.Provider, more, incomplete bool, err error) {
-	// Whether somebody is asked to sign in must not depend on what there is, so
-	// this asks for a provider that need not exist.
+	// Whether somebody is asked to sign in must not reveal which providers exist,
+	// so the first question is about one that may not exist.
 	denied := v.authorize(v.req, rekisteri.Provider{Namespace: "providers", Type: "all"})
 	if errors.Is(denied, rekisteri.ErrUnauthenticated) || denied != nil && !isRefused(denied) {
 		return nil, false, false, &denial{"the list", denied}
@@ -125,7 +126,7 @@ func (v *visit) candidates(filter, after string) (all []rekisteri.Provider, err 
 		}
 	}
 	if err != nil && v.req.Context().Err() == nil && v.reports.Allow(err.Error()) {
-		v.log.Error("some providers cannot be listed", "error", err)
+		v.log.Error("some providers cannot be listed, so the list on the pages lacks them", "error", err)
 	}
 	slices.SortFunc(all, compare)
 	return slices.Compact(all), err
@@ -135,7 +136,7 @@ func compare(a, b rekisteri.Provider) int {
 	return cmp.Or(strings.Compare(a.Namespace, b.Namespace), strings.Compare(a.Type, b.Type))
 }
 
-// sumOf returns a sum of all that a list is made of.
+// sumOf returns a digest of the content of a list.
 func sumOf(shown []rekisteri.Provider, filter, after string, more, incomplete bool) [32]byte {
 	// Quoted, since a filter may have any bytes. Of after, only whether the page
 	// is the first one matters.

@@ -61,8 +61,8 @@ func TestPrivate(t *testing.T) {
 		{name: "a provider", url: "/providers/acme/foo", token: "acme", status: 200, want: "credentials &#34;example.com&#34;"},
 		{name: "a provider, problems", url: "/providers/acme/foo", token: "acme", status: 200, want: "a problem"},
 		{name: "a provider, no token", url: "/providers/acme/foo", status: 401, want: "Please sign in", not: "problem"},
-		{name: "another provider", url: "/providers/acme-labs/foo", token: "acme", status: 403, want: "Not for you", not: "problem"},
-		{name: "a provider that is not there", url: "/providers/acme-labs/x", token: "acme", status: 403, want: "Not for you"},
+		{name: "another provider", url: "/providers/acme-labs/foo", token: "acme", status: 403, want: "No access", not: "problem"},
+		{name: "a provider that is not there", url: "/providers/acme-labs/x", token: "acme", status: 403, want: "No access"},
 		{name: "a style sheet, no token", url: "/assets/style.css", status: 200},
 	} {
 		t.Run(test.name, func(t *testing.T) {

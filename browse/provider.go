@@ -17,7 +17,7 @@ import (
 	"github.com/rekisteri/rekisteri/internal/openpgp"
 )
 
-// What is shown before one asks for the rest.
+// How much is shown at first. The rest is shown after a click.
 const (
 	newestVersions = 20
 	firstProblems  = 5
@@ -27,8 +27,7 @@ const (
 // expiresSoon is how long before its expiry a key is marked.
 const expiresSoon = 30 * 24 * time.Hour
 
-// A details is the page of a provider, as JSON has it and as the template shows
-// it.
+// A details is the data of a provider's page, for the JSON and for the template.
 type details struct {
 	Namespace string       `json:"namespace"`
 	Type      string       `json:"type"`
@@ -39,10 +38,10 @@ type details struct {
 	Keys      []signingKey `json:"signing_keys"`
 	Problems  []problem    `json:"problems,omitempty"`
 
-	Root         string   `json:"-"`
-	NamespaceURL string   `json:"-"` // of the list of the namespace
-	Broken       []broken `json:"-"` // the problems, those of several files together
-	usage        `json:"-"`
+	Root          string         `json:"-"`
+	NamespaceURL  string         `json:"-"` // of the list of the namespace
+	ProblemGroups []problemGroup `json:"-"` // the problems, in groups
+	usage         `json:"-"`
 }
 
 // A version is a version of a provider.
@@ -109,16 +108,20 @@ type problem struct {
 	Fix    string `json:"fix"`
 }
 
-// A broken is a problem of one or several files.
-type broken struct {
+// A problemGroup is a problem that one or several files have.
+type problemGroup struct {
 	problem
 	Paths []string // the first of them
 	More  int      // how many others there are
 }
 
 // FirstProblems and OtherProblems divide the problems.
-func (d *details) FirstProblems() []broken { return d.Broken[:min(firstProblems, len(d.Broken))] }
-func (d *details) OtherProblems() []broken { return d.Broken[min(firstProblems, len(d.Broken)):] }
+func (d *details) FirstProblems() []problemGroup {
+	return d.ProblemGroups[:min(firstProblems, len(d.ProblemGroups))]
+}
+func (d *details) OtherProblems() []problemGroup {
+	return d.ProblemGroups[min(firstProblems, len(d.ProblemGroups)):]
+}
 
 // Newest and Older divide the versions.
 func (d *details) Newest() []*version { return d.Versions[:min(newestVersions, len(d.Versions))] }
@@ -143,7 +146,7 @@ func (v *visit) provider(namespace, typ string) error {
 		listing = nil
 	}
 	problems, known := v.problemsOf(p)
-	if failure != nil && (!known || !v.isListed(p)) { // a backend that hides it may not hide its problems
+	if failure != nil && (!known || !v.isListed(p)) { // a backend that hides a provider may not hide its problems
 		return failure
 	}
 	host, services := v.address()
@@ -189,7 +192,7 @@ func (v *visit) provider(namespace, typ string) error {
 	return v.show(k, made, failure)
 }
 
-// newDetails returns what a listing says of a provider.
+// newDetails returns the details of a provider that its listing has.
 func newDetails(p rekisteri.Provider, l *rekisteri.Listing) *details {
 	d := &details{Namespace: p.Namespace, Type: p.Type, Versions: versionsOf(l)}
 	if l != nil {
@@ -230,8 +233,8 @@ func (v *visit) isListed(p rekisteri.Provider) bool {
 	return false
 }
 
-// addProblems adds problems. A release whose zips are all missing has one for each
-// zip.
+// addProblems adds problems, and groups those that differ in the path only, such
+// as one for each zip that is missing.
 func (d *details) addProblems(all []rekisteri.Problem) {
 	at := make(map[problem]int)
 	for _, from := range all {
@@ -241,13 +244,13 @@ func (d *details) addProblems(all []rekisteri.Problem) {
 		same.Path = ""
 		i, ok := at[same]
 		if !ok {
-			i, at[same] = len(d.Broken), len(d.Broken)
-			d.Broken = append(d.Broken, broken{problem: p})
+			i, at[same] = len(d.ProblemGroups), len(d.ProblemGroups)
+			d.ProblemGroups = append(d.ProblemGroups, problemGroup{problem: p})
 		}
-		if b := &d.Broken[i]; len(b.Paths) < firstPaths {
-			b.Paths = append(b.Paths, p.Path)
+		if g := &d.ProblemGroups[i]; len(g.Paths) < firstPaths {
+			g.Paths = append(g.Paths, p.Path)
 		} else {
-			b.More++
+			g.More++
 		}
 	}
 }
@@ -304,8 +307,8 @@ func systemsOf(platforms []platform) (systems []system) {
 	return systems
 }
 
-// latestOf returns the version that clients choose if they may take any; if there
-// are only pre-releases, the newest of them.
+// latestOf returns the version that clients choose without a constraint, or the
+// newest pre-release if there are no others.
 func latestOf(versions []*version) (latest *version) {
 	rank := func(v *version) int {
 		switch {
@@ -324,8 +327,8 @@ func latestOf(versions []*version) (latest *version) {
 	return latest
 }
 
-// keysOf returns the keys that clients verify a release with, and when what they
-// say changes; zero: never.
+// keysOf returns the keys that clients verify a release with. until is when the
+// state of one of them changes next; zero: never.
 func keysOf(rel *rekisteri.Release, now time.Time) (keys []signingKey, until time.Time) {
 	keys = []signingKey{}
 	if rel == nil {
@@ -348,7 +351,8 @@ func keysOf(rel *rekisteri.Release, now time.Time) (keys []signingKey, until tim
 	return keys, until
 }
 
-// keyOf returns what there is to know of a key, and when that changes.
+// keyOf returns the description of a key. changes is when its state changes next;
+// zero: never.
 func keyOf(from rekisteri.SigningKey, now time.Time) (k signingKey, changes time.Time) {
 	k = signingKey{ID: from.KeyID, Owner: from.Source}
 	if u, err := url.Parse(from.SourceURL); err == nil && (u.Scheme == "https" || u.Scheme == "http") && u.Host != "" {
@@ -381,8 +385,8 @@ func keyOf(from rekisteri.SigningKey, now time.Time) (k signingKey, changes time
 	return k, changes
 }
 
-// lastSigner returns when the last of the parts of a key that may sign expires;
-// zero: never.
+// lastSigner returns when the last part of a key that can sign expires; zero:
+// never.
 func lastSigner(pgp *openpgp.Key) (last time.Time) {
 	for i, s := range pgp.Signers {
 		switch {

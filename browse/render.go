@@ -41,15 +41,15 @@ type cached struct {
 	title   string
 	content template.HTML
 
-	latest     string // the version that release is of
+	latest     string // the version of release
 	listing    weak.Pointer[rekisteri.Listing]
 	release    weak.Pointer[rekisteri.Release]
 	hasRelease bool
 	problems   []rekisteri.Problem
-	until      time.Time // when it is no longer true although nothing changes; zero: never
+	until      time.Time // when it is out of date even if nothing changes; zero: never
 }
 
-// isOf reports whether a page is still true for what the backend has.
+// isOf reports whether a page is up to date with what the backend has.
 func (c *cached) isOf(l *rekisteri.Listing, rel *rekisteri.Release, problems []rekisteri.Problem) bool {
 	return c.listing.Value() == l && c.release.Value() == rel && c.hasRelease == (rel != nil) &&
 		slices.Equal(c.problems, problems) && (c.until.IsZero() || time.Now().Before(c.until))
@@ -81,7 +81,7 @@ func (v *visit) make(k key, old, c *cached, name string, data any) error {
 	size := int64(len(c.content)) + cacheOverhead
 	if c.page != nil {
 		if old != nil && old.page != nil && bytes.Equal(old.page.Body(), c.page.Body()) {
-			c.page = old.page // which is compressed
+			c.page = old.page // it is compressed already
 		} else {
 			v.gzip.Compress(c.page)
 		}
@@ -157,7 +157,7 @@ func (v *visit) errorPage(code int) (*page.Page, error) {
 			text.Lines = "This registry is private, and you are not signed in."
 		}
 	case http.StatusForbidden:
-		text.Title, text.Lines = "Not for you", "You may not see this provider. Ask those who run this registry for access to its namespace."
+		text.Title, text.Lines = "No access", "You may not see this provider. Ask those who run this registry for access to its namespace."
 	case http.StatusNotFound:
 		text.Title, text.Lines = "Not found", "There is no such page, or no such provider. Check the spelling of the address."
 	case http.StatusMethodNotAllowed:

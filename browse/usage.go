@@ -10,16 +10,16 @@ import (
 	"github.com/rekisteri/rekisteri/internal/names"
 )
 
-// A usage is what users paste to use a provider.
+// A usage has the texts that users paste to use a provider.
 type usage struct {
 	Source      string // the provider's address, with the host
 	Block       string // of a module's configuration; empty: there is nothing to install
 	Credentials string // of the client's configuration, for a private registry
 	Services    string // of the client's configuration, for a registry on this machine without TLS
-	UnknownHost bool   // Source has a made-up host name
+	UnknownHost bool   // Source has a placeholder for the host name
 }
 
-// unknownHost stands for a host name that cannot be told from the request.
+// unknownHost is the placeholder for a host name that the request does not tell.
 const unknownHost = "registry.example.com"
 
 // usage returns how to use a version of a provider.
@@ -59,9 +59,9 @@ func localName(typ string) string {
 	return typ
 }
 
-// address returns the host in the providers' source addresses; empty: it cannot
-// be told. Clients insist on https, so for a registry on the user's machine
-// without TLS, services is the URL that a client has to be told.
+// address returns the host in the providers' source addresses; empty: it is not
+// known. Clients insist on https. For a registry without TLS on the user's machine,
+// services is the URL for the host block of a client's configuration.
 func (v *visit) address() (host, services string) {
 	if v.host != "" {
 		return v.host, ""

@@ -20,12 +20,12 @@ import (
 
 const (
 	copyTimeout    = 10 * time.Minute // of one zip, which the store copies itself
-	claimFor       = 10 * time.Minute // a commit that takes longer reads its claim again
+	claimFor       = 10 * time.Minute // a commit reads its claim again after that
 	requestsAtOnce = 4
 )
 
-// errTaken is the error for a directory that has something other than the release
-// that is to be committed.
+// errTaken is the error for a directory in which there is something other than the
+// release that is being committed.
 var errTaken = fmt.Errorf("something is there already: %w", fs.ErrExist)
 
 // Claim implements [rekisteri.Store]. A claim is a SHA256SUMS without its
@@ -63,7 +63,8 @@ func (f *FS) Claim(ctx context.Context, dir string) (*rekisteri.Staged, error) {
 // has three steps:
 //
 //  1. Put SHA256SUMS, if there is none. It claims the version for its release,
-//     for ever: whoever finds it without its signature completes that release.
+//     for ever: a process that finds it without its signature completes that
+//     release.
 //  2. Copy the other files. They have the digests in SHA256SUMS, so it does no
 //     harm if several processes copy them.
 //  3. Put the signature, if there is none. Readers wait for it.
@@ -114,7 +115,7 @@ func (f *FS) putClaim(ctx context.Context, dir string, sums rekisteri.Staged, c 
 			return err
 		}
 	}
-	return c.renew() // it may be of another release
+	return c.renew() // the claim may be that of another release
 }
 
 // A claim is a SHA256SUMS that was put to claim a version for its release.
@@ -124,12 +125,12 @@ type claim struct {
 	sum  [sha256.Size]byte
 
 	mu   sync.Mutex
-	read time.Time // when it was last seen; zero: never
+	read time.Time // when it was last written or read; zero: never
 }
 
 // renew returns nil if the version is still claimed for the release. It reads
-// the claim at first, and again after claimFor: a process may have been stopped
-// for hours, and the version deleted and published again meanwhile.
+// the claim if that was not done within claimFor: if the process was stopped for
+// hours, the version may have been deleted and published again.
 func (c *claim) renew() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -171,7 +172,7 @@ func (f *FS) copy(ctx context.Context, to, from string) error {
 	return nil
 }
 
-// commitKey is the metadata that tells by which call an object was written.
+// commitKey is the key of the metadata that says which call wrote an object.
 const commitKey = "rekisteri-commit"
 
 // putNew writes a small object if there is none with its key. Otherwise its error
@@ -179,7 +180,7 @@ const commitKey = "rekisteri-commit"
 //
 // An error of the store proves nothing: the object may have been written and the
 // reply lost, and the second attempt of a client library then fails because of
-// the first. So putNew looks at what is there.
+// the first. So putNew reads the metadata of the object.
 func (f *FS) putNew(ctx context.Context, key string, content []byte) error {
 	id := rand.Text()
 	err := f.put(ctx, key, content, &blob.WriterOptions{IfNotExist: true, Metadata: map[string]string{commitKey: id}})
@@ -187,12 +188,12 @@ func (f *FS) putNew(ctx context.Context, key string, content []byte) error {
 		return nil
 	}
 	var there *blob.Attributes
-	lookErr := f.request(ctx, func(ctx context.Context) (err error) {
+	readErr := f.request(ctx, func(ctx context.Context) (err error) {
 		there, err = f.bucket.Attributes(ctx, key)
 		return err
 	})
 	switch {
-	case lookErr != nil:
+	case readErr != nil:
 		return err
 	case there.Metadata[commitKey] != id:
 		return errTaken
@@ -201,8 +202,8 @@ func (f *FS) putNew(ctx context.Context, key string, content []byte) error {
 }
 
 // Probe returns nil if releases can be published to the bucket. It writes an
-// object twice, of which the store must refuse the second one, and deletes it.
-// Once Probe has returned nil, further calls do nothing.
+// object twice, and then deletes it. The store must refuse the second write. Once
+// Probe has returned nil, further calls do nothing.
 //
 // [FS.Stage] calls Probe. A server should call it when it starts.
 func (f *FS) Probe(ctx context.Context) error {

@@ -19,8 +19,8 @@ import (
 // object.
 type storeError struct{ cause error }
 
-// secrets finds what may be secret in a URL: a user before the host, and the
-// query.
+// secrets matches a URL. Its groups leave out what may be secret: a user before
+// the host, and the query.
 var secrets = regexp.MustCompile(`([a-z0-9]+://)(?:[^/?#\s"'@]*@)?([^?\s"']*)(\?[^\s"']*)?`)
 
 // Error returns the text of the cause, without the secret parts of URLs.
@@ -37,16 +37,17 @@ func (e *storeError) Is(target error) bool {
 	return errors.Is(e.cause, target)
 }
 
-// failure returns an error of the store for an object.
+// failure returns the error for an operation on an object that failed in the
+// store.
 func failure(op, name string, err error) error {
 	return &fs.PathError{Op: op, Path: name, Err: &storeError{err}}
 }
 
-// isNotFound reports whether the store has answered that there is no such
-// object. It also answers so for other reasons.
+// isNotFound reports whether the store has answered that there is no such object.
+// That is no proof: [FS.missing] lists it to find out.
 func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
 
-// errTimeout is why a request was ended.
+// errTimeout is the cause of the end of a request that took too long.
 var errTimeout = fmt.Errorf("the store has not answered in time: %w", context.DeadlineExceeded)
 
 // timeoutCause returns errTimeout if that ended a request.
@@ -76,11 +77,11 @@ const (
 type throttle struct {
 	mu    sync.Mutex
 	until time.Time
-	pause time.Duration // the last one; 0: the store was content since
+	pause time.Duration // the last one; 0: a request has succeeded since
 }
 
-// errPaused is the error of a request that was not made.
-var errPaused = errors.New("the store has asked for fewer requests, so this one was not made")
+// errPaused is the error of a request that was not sent because of a pause.
+var errPaused = errors.New("the store has asked for fewer requests, so this one was not sent")
 
 // do calls request, unless there is a pause.
 func (t *throttle) do(request func() error) error {
@@ -96,7 +97,7 @@ func (t *throttle) do(request func() error) error {
 	switch {
 	case err == nil:
 		t.pause = 0
-	case isSlowDown(err) && !time.Now().Before(t.until): // of concurrent ones, the first counts
+	case isSlowDown(err) && !time.Now().Before(t.until): // if several requests fail at once, only the first makes the pause longer
 		t.pause = min(max(2*t.pause, minPause), maxPause)
 		t.until = time.Now().Add(t.pause/2 + rand.N(t.pause))
 	}

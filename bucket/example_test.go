@@ -24,8 +24,8 @@ func ExampleNew() {
 		log.Fatal(err) // releases cannot be published to it
 	}
 	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{
-		Store:      fsys,
-		CheckEvery: 10 * time.Second,
+		Store:        fsys,
+		RefreshEvery: 10 * time.Second,
 	})
 	tokens, err := rekisteri.NewTokenFile("tokens", nil)
 	if err != nil {

@@ -229,7 +229,7 @@ func TestDeletions(t *testing.T) {
 			t.Errorf("without 1.0.0: %s", got)
 		}
 		remove("acme/foo/")
-		listed() // and looks at the namespace
+		listed() // and refreshes the namespace
 		time.Sleep(12 * time.Second)
 		if got := listed(); got != "absent: true" {
 			t.Errorf("without releases: %s", got)

@@ -10,20 +10,20 @@ import (
 	"gocloud.dev/blob"
 )
 
-// A file is an object that is read. It has a request open at one place, and
-// begins another one when it is read from another place.
+// A file is an object that is open for reading. Reads that follow each other
+// share one request. A read from another offset begins a new one.
 type file struct {
 	fs     *FS
 	name   string
-	info   *info // as the first answer says; nil: there was no request yet
+	info   *info // from the first answer; nil: there was no request yet
 	offset int64 // of the next Read
 
 	body   *body // nil: no request is open
 	bodyAt int64 // the offset that body is at
 }
 
-// A body is the answer to a request for an object, or a part of it. A read that
-// takes too long ends it.
+// A body is the answer to a request for an object, or for a part of it. A read
+// that takes too long ends the request.
 type body struct {
 	*blob.Reader
 	ctx    context.Context // of the request
@@ -65,8 +65,8 @@ func (b *body) close() {
 	b.cancel(nil)
 }
 
-// check returns an error if an answer is about another object than the first
-// one.
+// check returns an error if an answer is from another object than the first
+// answer was.
 func (f *file) check(b *body) error {
 	i := newInfo(f.name, b.Size(), b.ModTime())
 	if f.info != nil && (f.info.size != i.size || !f.info.time.Equal(i.time)) {
@@ -90,7 +90,7 @@ func (f *file) open() error {
 	return nil
 }
 
-// fail returns an error of a request for the object.
+// fail returns the error for a request that failed.
 func (f *file) fail(op string, err error) error {
 	if isNotFound(err) {
 		return f.fs.missing(op, f.name)
@@ -98,8 +98,8 @@ func (f *file) fail(op string, err error) error {
 	return failure(op, f.name, err)
 }
 
-// Stat implements [fs.File]. It says what the answer to a request has said, and
-// makes one if there was none.
+// Stat implements [fs.File]. It returns the info from the first answer, and makes
+// a request if there was none.
 func (f *file) Stat() (fs.FileInfo, error) {
 	if f.info == nil {
 		if err := f.open(); err != nil {

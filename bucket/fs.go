@@ -44,13 +44,13 @@ type FS struct {
 var _ rekisteri.URLFS = (*FS)(nil)
 
 const (
-	pageSize       = 1000 // of lists, the most that stores allow
+	pageSize       = 1000 // objects in a page of a list: the most that stores allow
 	listTries      = 5
 	requestTimeout = 15 * time.Second // for an answer, or the next bytes of it
 	defaultExpiry  = 5 * time.Minute
 
-	// Listings are kept to save requests for what a check of a provider has just
-	// listed.
+	// Listings are kept for a while, so that a refresh needs no requests for
+	// objects that it has just listed.
 	listingsFor   = time.Minute
 	listingsBytes = 4 << 20
 	infoBytes     = 200
@@ -68,7 +68,7 @@ func New(b *blob.Bucket, opts *Options) *FS {
 	}
 }
 
-// A listing is what a LIST has said of the objects in a directory. It is
+// A listing has the infos of the objects in a directory, from a LIST. It is
 // immutable.
 type listing struct {
 	at    time.Time
@@ -84,8 +84,8 @@ type info struct {
 	isDir bool
 }
 
-// newInfo returns the info of an object. Its time is in seconds, since a GET
-// has no more.
+// newInfo returns the info of an object. Its time is truncated to seconds: the
+// answer to a GET has no fractions.
 func newInfo(key string, size int64, modTime time.Time) *info {
 	return &info{name: path.Base(key), size: size, time: modTime.Truncate(time.Second)}
 }
@@ -107,7 +107,7 @@ func (i *info) Mode() fs.FileMode {
 	return 0o444
 }
 
-// prefixOf returns what the keys of a directory's objects begin with.
+// prefixOf returns the prefix of the keys of a directory's objects.
 func prefixOf(dir string) string {
 	if dir == "." {
 		return ""
@@ -116,12 +116,12 @@ func prefixOf(dir string) string {
 }
 
 // list returns the objects whose keys begin with a prefix. With the delimiter
-// "/", what is below a directory is one object. If one of the pages fails, list
-// returns none.
+// "/", it returns one object for a directory instead of those below it. If a
+// page of the list cannot be read, list returns an error and no objects.
 func (f *FS) list(ctx context.Context, prefix, delimiter string) ([]*blob.ListObject, error) {
 	for try := 1; ; try++ {
 		all, err := f.listOnce(ctx, prefix, delimiter)
-		// A fileblob does not find what is deleted while it lists.
+		// With a fileblob, a list fails if a file is deleted meanwhile.
 		if !isNotFound(err) || try == listTries {
 			return all, err
 		}
@@ -163,7 +163,7 @@ func (f *FS) ReadDir(name string) ([]fs.DirEntry, error) {
 		i := newInfo(o.Key, o.Size, o.ModTime)
 		i.isDir = o.IsDir
 		if key := strings.TrimSuffix(o.Key, "/"); !fs.ValidPath(key) || key+"/" == prefixOf(name) {
-			continue // such as a marker of the directory itself
+			continue // such as the object "acme/" that some tools create for a directory
 		}
 		entries = append(entries, i)
 		if o.IsDir {
@@ -220,8 +220,8 @@ func (f *FS) Stat(name string) (fs.FileInfo, error) {
 	return &info{name: path.Base(name), isDir: true}, nil
 }
 
-// Open implements [fs.FS]. It returns a file that can be read from any place, or
-// a directory.
+// Open implements [fs.FS]. Its files implement [io.Seeker] and [io.ReaderAt]. It
+// makes no request for an object that was listed less than a minute ago.
 func (f *FS) Open(name string) (fs.File, error) {
 	const op = "open"
 	if !fs.ValidPath(name) {
@@ -247,8 +247,8 @@ func (f *FS) Open(name string) (fs.File, error) {
 	return &dir{info{name: path.Base(name), isDir: true}, entries}, nil
 }
 
-// missing returns the error for something that the store does not find. It is an
-// absence only if the store does not list it either.
+// missing returns the error for an object or directory that the store does not
+// find. It matches [fs.ErrNotExist] only if the store does not list it either.
 func (f *FS) missing(op, name string) error {
 	siblings, err := f.list(context.Background(), name, "/")
 	if err != nil {
@@ -263,9 +263,9 @@ func (f *FS) missing(op, name string) error {
 }
 
 // errContradiction is the error for an object that is listed and not found.
-var errContradiction = errors.New("the store lists it, and does not find it")
+var errContradiction = errors.New("the store lists it, but does not find it")
 
-// URL implements [rekisteri.URLFS]. The URL is presigned, for GET. Whoever has
+// URL implements [rekisteri.URLFS]. The URL is presigned for GET. Anyone who has
 // it can read the file until it expires.
 func (f *FS) URL(ctx context.Context, name string) (string, error) {
 	if f.stream {

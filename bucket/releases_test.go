@@ -77,7 +77,7 @@ type replica struct {
 
 func newReplica(t *testing.T, b *blob.Bucket, opts *bucket.Options) replica {
 	fsys := bucket.New(b, opts)
-	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: quiet(t), Store: fsys, CheckEvery: 10 * time.Second})
+	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: quiet(t), Store: fsys, RefreshEvery: 10 * time.Second})
 	return replica{backend, fsys, backend.Publisher()}
 }
 

@@ -61,8 +61,8 @@ func testRequests(t *testing.T, stream bool) {
 		dir := "acme/foo/" + version + "/"
 		return []string{"GET " + dir + sumsOf(version), "GET " + dir + sigOf(version), "GET " + dir + "terraform-provider-foo_" + version + "_manifest.json", "LIST " + dir}
 	}
-	look := []string{"LIST ", "LIST acme/", "LIST acme/foo/"}
-	cold := slices.Concat([]string{"GET acme/acme.asc"}, release("1.0.0"), release("1.1.0"), release("1.2.0"), look)
+	refresh := []string{"LIST ", "LIST acme/", "LIST acme/foo/"}
+	cold := slices.Concat([]string{"GET acme/acme.asc"}, release("1.0.0"), release("1.1.0"), release("1.2.0"), refresh)
 	slices.Sort(cold)
 
 	mustCost("the first answer", "GET", versions, none, 200, cold...)
@@ -85,18 +85,18 @@ func testRequests(t *testing.T, stream bool) {
 	if calls := f.takeCalls(); len(calls) > 0 {
 		t.Errorf("a day without requests costs %q", calls)
 	}
-	mustCost("a check", "GET", versions, none, 200, look...)
+	mustCost("a refresh", "GET", versions, none, 200, refresh...)
 	time.Sleep(9 * time.Second)
-	mustCost("no check before it is due", "GET", versions, none, 200)
+	mustCost("no refresh before it is due", "GET", versions, none, 200)
 	time.Sleep(3 * time.Second)
 	addRelease(t, b, "2.0.0")
-	mustCost("a new version", "GET", versions, none, 200, slices.Sorted(slices.Values(slices.Concat(release("2.0.0"), look)))...)
+	mustCost("a new version", "GET", versions, none, 200, slices.Sorted(slices.Values(slices.Concat(release("2.0.0"), refresh)))...)
 	mustCost("the new version", "GET", "/v1/providers/acme/foo/2.0.0/download/linux/amd64", none, 200)
 	time.Sleep(12 * time.Second)
-	mustCost("a check after a new version", "GET", versions, none, 200, look...)
+	mustCost("a refresh after a new version", "GET", versions, none, 200, refresh...)
 	addObject(t, b, "acme/acme.asc", testKey().Armor()+"\n")
 	time.Sleep(12 * time.Second)
-	mustCost("a changed key", "GET", versions, none, 200, append([]string{"GET acme/acme.asc"}, look...)...)
+	mustCost("a changed key", "GET", versions, none, 200, append([]string{"GET acme/acme.asc"}, refresh...)...)
 }
 
 // TestRequestsOfMany tests what providers share, and what many versions cost.

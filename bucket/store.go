@@ -36,10 +36,10 @@ const (
 	stageDir   = uploadName + "/stage/"
 	probeDir   = uploadName + "/probe/" // at the root
 
-	writeTimeout = 2 * time.Minute // for a part of an upload
-	partSize     = 5 << 20         // the least that S3 allows: an upload needs two parts of memory
+	writeTimeout = 2 * time.Minute // the time that the store may take for a part of an upload
+	partSize     = 5 << 20         // the minimum of S3: an upload needs memory for two parts
 	partsAtOnce  = 1
-	tailSize     = 1 << 20
+	tailSize     = 1 << 20 // bytes at the end of an upload that stay in memory
 )
 
 var _ rekisteri.Store = (*FS)(nil)
@@ -51,8 +51,8 @@ func splitDir(dir string) (namespace, rest string) {
 	return namespace, rest
 }
 
-// stageOf returns what the keys of the markers of a release, or of a namespace,
-// begin with.
+// stageOf returns the prefix of the keys of the markers of a release, or of a
+// namespace.
 func stageOf(dir string) string {
 	namespace, rest := splitDir(dir)
 	if rest != "" {
@@ -89,8 +89,8 @@ func (f *FS) Stage(ctx context.Context, dir, name string, content io.Reader, che
 		return rekisteri.Staged{}, err
 	}
 	namespace, _ := splitDir(dir)
-	// The time puts files in order that arrive within the same second of the
-	// store's clock.
+	// The store's clock has seconds only. The time in the ID orders files that
+	// arrive within the same second.
 	id := fmt.Sprintf("%016x", time.Now().UnixNano()) + rand.Text()[:10]
 	s := rekisteri.Staged{Name: name, Path: namespace + "/" + dataDir + id}
 	written, err := f.write(ctx, s.Path, name, content)
@@ -102,7 +102,8 @@ func (f *FS) Stage(ctx context.Context, dir, name string, content io.Reader, che
 		f.remove(context.WithoutCancel(ctx), s.Path)
 		return rekisteri.Staged{}, err
 	}
-	// If this fails, the marker may be there all the same, and needs the content.
+	// If this fails, the object stays: the marker may have been written, and would
+	// need it.
 	if err := f.put(ctx, markerOf(dir, s), nil, nil); err != nil {
 		return rekisteri.Staged{}, err
 	}
@@ -110,8 +111,8 @@ func (f *FS) Stage(ctx context.Context, dir, name string, content io.Reader, che
 	return s, nil
 }
 
-// A writtenFile is an object that was just written. Its end is in memory, where
-// a zip has its directory.
+// A writtenFile is an object that was just written. Its end is kept in memory:
+// that is where a zip has its directory.
 type writtenFile struct {
 	fs   *FS
 	key  string
@@ -137,7 +138,7 @@ func (w *writtenFile) ReadAt(p []byte, offset int64) (int, error) {
 func (f *FS) write(ctx context.Context, key, name string, content io.Reader) (*writtenFile, error) {
 	contentType := "application/octet-stream"
 	if release.IsZip(name) {
-		contentType = "application/zip" // what clients get from the store
+		contentType = "application/zip" // clients get it from the store
 	}
 	from := &source{Reader: content, written: &writtenFile{fs: f, key: key}, hash: sha256.New()}
 	err := f.throttle.do(func() error {
@@ -168,13 +169,13 @@ func (w *writtenFile) add(p []byte) {
 	}
 }
 
-// A source is what is uploaded. An error of its reader cancels the upload, which
-// would otherwise write what was read before.
+// A source is the content of an upload. An error of its reader cancels the
+// upload. Otherwise the part that was read before the error would be written.
 type source struct {
 	io.Reader
 	written *writtenFile
 	hash    hash.Hash
-	limit   *time.Timer // runs while the store has bytes to take
+	limit   *time.Timer // runs while the upload waits for the store
 	cancel  context.CancelCauseFunc
 	err     error // never io.EOF
 }
@@ -199,7 +200,8 @@ func (f *FS) put(ctx context.Context, key string, content []byte, opts *blob.Wri
 		opts = new(blob.WriterOptions)
 	}
 	opts.ContentType = "application/octet-stream"
-	// Not WriteAll, nor a Writer: that of azureblob panics when an upload fails.
+	// Do not use WriteAll or NewWriter: the writer of azureblob panics when an
+	// upload fails.
 	err := f.request(ctx, func(ctx context.Context) error { return f.bucket.Upload(ctx, key, bytes.NewReader(content), opts) })
 	if err != nil {
 		return failure("write", key, err)
@@ -227,7 +229,7 @@ func (f *FS) Staged(ctx context.Context, dir string) ([]rekisteri.Staged, error)
 	return all, err
 }
 
-// staged returns what is staged, by the directories of the releases.
+// staged returns the staged files, by the directory of their release.
 func (f *FS) staged(ctx context.Context, dir string) (map[string][]rekisteri.Staged, error) {
 	markers, err := f.list(ctx, stageOf(dir), "")
 	if err != nil {
@@ -246,8 +248,8 @@ func (f *FS) staged(ctx context.Context, dir string) (map[string][]rekisteri.Sta
 	return all, nil
 }
 
-// sortStaged sorts files by their arrival: by the store's clock, whose times are
-// in seconds, and then by ours.
+// sortStaged sorts files by their arrival: by the store's clock, which has
+// seconds only, and then by the registry's clock, which is in their paths.
 func sortStaged(files []rekisteri.Staged) {
 	slices.SortFunc(files, func(a, b rekisteri.Staged) int {
 		return cmp.Or(a.Time.Truncate(time.Second).Compare(b.Time.Truncate(time.Second)), strings.Compare(a.Path, b.Path))
@@ -269,8 +271,8 @@ func (f *FS) Discard(ctx context.Context, dir string, before time.Time) error {
 	return f.discardOrphans(ctx, dir, before)
 }
 
-// discard removes what is staged of a release, unless something of it is
-// younger than before, or its commit is not complete.
+// discard removes the staged files of a release, unless one of them is not older
+// than before, or its commit has begun and is not complete.
 func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, before time.Time) error {
 	if keep, err := f.mustKeep(ctx, dir, files, before); keep || err != nil {
 		return err
@@ -278,8 +280,8 @@ func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, 
 	if err := each(len(files), func(i int) error { return f.remove(ctx, markerOf(dir, files[i])) }); err != nil {
 		return err
 	}
-	// A file may have arrived, and completed the release, since files was listed.
-	// Whoever lists the stage after the markers are gone finds it incomplete.
+	// Since the files were listed, another one may have arrived, and completed the
+	// release. A publisher that lists the stage from now on finds it incomplete.
 	since, err := f.Staged(ctx, dir)
 	if err != nil {
 		return err
@@ -310,8 +312,8 @@ func (f *FS) mustKeep(ctx context.Context, dir string, files []rekisteri.Staged,
 	return claim != nil, err
 }
 
-// discardOrphans removes the content of files without markers: of uploads, or of
-// the removal of stages, that were interrupted.
+// discardOrphans removes data objects that have no marker. Interrupted uploads
+// leave them, and so does a discard that was interrupted.
 func (f *FS) discardOrphans(ctx context.Context, namespace string, before time.Time) error {
 	prefix := namespace + "/" + dataDir
 	data, err := f.list(ctx, prefix, "")

@@ -232,7 +232,7 @@ func TestClaimThatIsKnown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		sleepUntilSigned()
 		inner, buckets, _ := newStore(t)
-		for i := range 5 { // of which one is looked at again at a time
+		for i := range 5 { // of which one is read again at a time
 			version := fmt.Sprintf("1.%d.0", i)
 			addObject(t, inner, "acme/foo/"+version+"/"+sumsOf(version), build(version, "")[sumsOf(version)])
 		}

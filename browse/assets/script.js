@@ -1,5 +1,5 @@
 "use strict";
-// Shows the buttons that copy, where the browser can.
+// Shows the copy buttons if the browser lets pages write to the clipboard.
 if (navigator.clipboard) {
   for (const button of document.querySelectorAll("[data-rk-copy]")) {
     const source = document.getElementById(button.dataset.rkCopy);

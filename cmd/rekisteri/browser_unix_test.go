@@ -361,7 +361,7 @@ func TestBrowserSignIn(t *testing.T) {
 	}
 	focus(t, tab, "hello")
 	tab.AwaitLoad(func() { tab.Press("Enter") })
-	if text := chromium.Eval[string](tab, "document.body.innerText"); !strings.Contains(text, "Terraform needs your token") {
+	if text := chromium.Eval[string](tab, "document.body.innerText"); !strings.Contains(text, "This registry needs your token") {
 		t.Errorf("the page shows\n%s", text)
 	}
 	quiet(t, tab)

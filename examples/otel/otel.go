@@ -26,8 +26,8 @@ func Mount(mux *http.ServeMux, prefix string, reg *rekisteri.Registry, opts ...o
 }
 
 // Observe sets the route of a span. It is the [rekisteri.Options.Observe] of the
-// registry. otelhttp itself takes that attribute from the mux, before the registry
-// has the request.
+// registry. otelhttp itself sets that attribute earlier, when the registry does not yet
+// have the request.
 func Observe(req *http.Request, _ rekisteri.Event) {
 	if _, route, ok := strings.Cut(req.Pattern, " "); ok {
 		trace.SpanFromContext(req.Context()).SetAttributes(attribute.String("http.route", route))

@@ -19,7 +19,7 @@ import (
 	"time"
 )
 
-// timeout is for a single step, on a slow machine.
+// timeout is the limit of a single step. It is long enough for a slow machine.
 const timeout = time.Minute
 
 // A Browser is a running Chromium.
@@ -33,7 +33,7 @@ type Browser struct {
 	ended   error
 }
 
-// A message is one of the protocol, in either direction.
+// A message is a message of the protocol, in either direction.
 type message struct {
 	ID        int             `json:"id,omitempty"`
 	SessionID string          `json:"sessionId,omitempty"`
@@ -182,7 +182,7 @@ type Tab struct {
 	messages []string
 }
 
-// NewTab opens an empty tab for a test. It may use the clipboard.
+// NewTab opens an empty tab for a test. The tab may use the clipboard.
 func (b *Browser) NewTab(t testing.TB) *Tab {
 	t.Helper()
 	tab := &Tab{t: t, b: b, loaded: make(chan struct{}, 1)}
@@ -203,7 +203,7 @@ func (b *Browser) NewTab(t testing.TB) *Tab {
 	return tab
 }
 
-// must calls a method, and has the test fail if that does.
+// must calls a method, and fails the test if that returns an error.
 func (b *Browser) must(t testing.TB, result any, session, method string, params any) {
 	t.Helper()
 	answer, err := b.call(session, method, params)
@@ -220,7 +220,7 @@ func (tab *Tab) must(result any, method string, params any) {
 	tab.b.must(tab.t, result, tab.session, method, params)
 }
 
-// event takes an event of the protocol.
+// event handles an event of the protocol.
 func (tab *Tab) event(method string, params json.RawMessage) {
 	switch method {
 	case "Page.loadEventFired":
@@ -267,8 +267,8 @@ func (tab *Tab) Open(url string) {
 	})
 }
 
-// AwaitLoad does something that leads to another page, and waits until that is
-// loaded.
+// AwaitLoad calls do, which must lead to another page, and waits until that page
+// is loaded.
 func (tab *Tab) AwaitLoad(do func()) {
 	tab.t.Helper()
 	select {
@@ -279,11 +279,12 @@ func (tab *Tab) AwaitLoad(do func()) {
 	select {
 	case <-tab.loaded:
 	case <-time.After(timeout):
-		tab.t.Fatal("the page is not loaded in time")
+		tab.t.Fatal("the page was not loaded in time")
 	}
 }
 
-// Eval returns the value of a JavaScript expression, or of the promise that it is.
+// Eval returns the value of a JavaScript expression. If that is a promise, Eval
+// waits for its value.
 func Eval[T any](tab *Tab, expression string) (value T) {
 	tab.t.Helper()
 	var answer struct {
@@ -337,7 +338,7 @@ func (tab *Tab) Scheme(scheme string) {
 	tab.must(nil, "Emulation.setEmulatedMedia", map[string]any{"features": []map[string]string{{"name": "prefers-color-scheme", "value": scheme}}})
 }
 
-// Scripts says whether pages may run scripts.
+// Scripts sets whether pages may run scripts.
 func (tab *Tab) Scripts(run bool) {
 	tab.t.Helper()
 	tab.must(nil, "Emulation.setScriptExecutionDisabled", map[string]any{"value": !run})

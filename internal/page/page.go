@@ -88,7 +88,7 @@ func (p *Page) Begin(h http.Header, req *http.Request, contentType, cacheControl
 		} else {
 			h["Vary"] = append(slices.Clip(others), p.vary...)
 		}
-		if !hasRange && acceptsGzip(req.Header["Accept-Encoding"]) { // a range is one of the plain body
+		if !hasRange && acceptsGzip(req.Header["Accept-Encoding"]) { // a range refers to the plain body
 			rep = p.gzip
 			h["Content-Encoding"] = p.coding
 		}

@@ -14,9 +14,9 @@ import (
 // whatever the prefix.
 const healthPath = "/healthz"
 
-// relookEvery is how often a tree that could not be read is read again, without a
-// request.
-const relookEvery = 5 * time.Second
+// rereadEvery is the time between two reads of a tree that cannot be read, without
+// requests.
+const rereadEvery = 5 * time.Second
 
 // reasonUnhealthy is the reason of a failed health check in events.
 const reasonUnhealthy = "unhealthy"
@@ -33,9 +33,9 @@ type health struct {
 // both.
 type healthJSON struct {
 	Status     string    `json:"status"`                // "ok", "starting", "tree unreadable" or "shutting down"
-	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first look
+	Looked     time.Time `json:"looked,omitzero"`       // when the tree was last read; omitted before the first read
 	AgeSeconds *int64    `json:"age_seconds,omitempty"` // how long ago that was; the tree is not read without requests
-	Problems   int       `json:"problems"`              // in what is in memory
+	Problems   int       `json:"problems"`              // of what is in memory
 }
 
 // ServeHTTP answers with 200, or with 503 if requests should go elsewhere.
@@ -89,11 +89,11 @@ func (h *health) report() (status int, body []byte, err error) {
 	return status, append(body, '\n'), errors.Join(err, encodeErr)
 }
 
-// relook makes the backend read a tree that was not or could not be read, until the
-// command shuts down. Otherwise a load balancer that sends requests only to
-// healthy servers would never see it recover.
-func (h *health) relook() {
-	tick := time.NewTicker(relookEvery)
+// reread makes the backend read the tree again while that fails, until the command
+// shuts down. Otherwise a load balancer that sends requests only to healthy servers
+// would never see it recover.
+func (h *health) reread() {
+	tick := time.NewTicker(rereadEvery)
 	defer tick.Stop()
 	for {
 		select {
@@ -102,13 +102,13 @@ func (h *health) relook() {
 		case <-tick.C:
 		}
 		if tree := h.backend.Health(); tree.Err != nil || tree.Looked.IsZero() {
-			look(h.stopping, h.backend)
+			readTree(h.stopping, h.backend)
 		}
 	}
 }
 
-// look makes the backend read the tree. It does not matter whether this provider
+// readTree makes the backend read the tree. It does not matter whether this provider
 // exists: the backend reads the tree to find out.
-func look(ctx context.Context, b *rekisteri.FSBackend) {
+func readTree(ctx context.Context, b *rekisteri.FSBackend) {
 	b.Versions(ctx, rekisteri.Provider{Namespace: "healthz", Type: "healthz"})
 }

@@ -61,7 +61,7 @@ func TestHealthMethods(t *testing.T) {
 				events = append(events, fmt.Sprint(req.Method, " ", e.Route, " ", e.Status, " ", e.Bytes, " ", e.Err, " ", e.Reason))
 			},
 		}
-		look(t.Context(), h.backend)
+		readTree(t.Context(), h.backend)
 		const ok, notAllowed = `{"status":"ok","looked":"2000-01-01T00:00:00Z","age_seconds":0,"problems":0}` + "\n", `{"errors":["Method Not Allowed"]}`
 		for _, test := range []struct {
 			method string
@@ -117,9 +117,9 @@ func TestHealthReport(t *testing.T) {
 				t.Errorf("%s: the file system was asked %d times", when, now-asked)
 			}
 		}
-		want("before the first look", 503, "starting", -1, 0)
+		want("before the first read", 503, "starting", -1, 0)
 		h.backend.Versions(ctx, foo)
-		want("after a look", 200, "ok", 0, 1)
+		want("after a read", 200, "ok", 0, 1)
 		time.Sleep(3 * time.Second)
 		want("some time later", 200, "ok", 3, 1)
 		err := errors.New("open /srv/providers: stale handle")
@@ -157,16 +157,16 @@ func TestRelook(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		fsys := brokenTree()
 		h := &health{stopping: ctx, backend: rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{Logger: discard()})}
-		go h.relook()
+		go h.reread()
 		err := errors.New("stale handle")
 		fsys.err.Store(&err)
 		h.backend.Versions(ctx, foo)
-		time.Sleep(3 * relookEvery)
+		time.Sleep(3 * rereadEvery)
 		if h.backend.Health().Err == nil {
 			t.Error("an unreadable tree is healthy")
 		}
 		fsys.err.Store(nil)
-		time.Sleep(2 * relookEvery)
+		time.Sleep(2 * rereadEvery)
 		synctest.Wait()
 		if err := h.backend.Health().Err; err != nil {
 			t.Errorf("after the tree recovered: %v", err)

@@ -17,7 +17,7 @@ import (
 	"github.com/rekisteri/rekisteri/internal/metrics"
 )
 
-// metricsPath is where the metrics are, on their own listener.
+// metricsPath is the path of the metrics, on their own listener.
 const metricsPath = "/metrics"
 
 // The values of labels. Each list ends with the one for all other values.
@@ -50,8 +50,8 @@ type requestKey struct {
 	code          int
 }
 
-// A requestCount counts the requests with a key. What most of them change is side
-// by side, so that CPUs pass one cache line on and not several.
+// A requestCount counts the requests with a key. The fields that most requests
+// change are adjacent, so that they share a cache line.
 type requestCount struct {
 	sent    atomic.Int64 // bytes
 	nanos   atomic.Int64 // the sum of the durations
@@ -78,7 +78,7 @@ func newCounters(labels []string) map[string]*atomic.Int64 {
 	return counters
 }
 
-// known returns v if it is in values, and else the last one of them.
+// known returns v if it is in values, and otherwise the last of the values.
 func known[T comparable](values []T, v T) T {
 	if slices.Contains(values, v) {
 		return v
@@ -86,7 +86,7 @@ func known[T comparable](values []T, v T) T {
 	return values[len(values)-1]
 }
 
-// observe counts a request. It is an [rekisteri.Options.Observe].
+// observe counts a request. It is a [rekisteri.Options.Observe] function.
 func (c *requestCounter) observe(req *http.Request, e rekisteri.Event) {
 	count := c.requests[requestKey{e.Route, req.Method, e.Status}]
 	if count == nil {
@@ -168,7 +168,7 @@ func (x *exporter) text(ctx context.Context) []byte {
 	x.writeRequests(w)
 	x.writeTree(w)
 	if x.cert != nil {
-		// Asking for the certificate has it read again if it is due.
+		// Get reads the certificate again if that is due.
 		if pair, err := x.cert.pair.Get(ctx); err == nil {
 			w.Begin("rekisteri_tls_certificate_expiry_timestamp_seconds", metrics.TypeGauge, "When the TLS certificate expires.")
 			w.Sample(unixSeconds(pair.cert.Leaf.NotAfter))
@@ -232,14 +232,14 @@ func writeCounters(w *metrics.Writer, name, help, label string, values []string,
 // writeTree writes what is known of the tree, without reading it.
 func (x *exporter) writeTree(w *metrics.Writer) {
 	h := x.backend.Health()
-	w.Begin("rekisteri_tree_readable", metrics.TypeGauge, "Whether the tree could be read when it was last looked at: 1 or 0.")
+	w.Begin("rekisteri_tree_readable", metrics.TypeGauge, "Whether the last read of the tree succeeded: 1 or 0.")
 	readable := 0.0
 	if !h.Looked.IsZero() && h.Err == nil {
 		readable = 1
 	}
 	w.Sample(readable)
 	if !h.LastGood.IsZero() {
-		w.Begin("rekisteri_tree_last_good_look_timestamp_seconds", metrics.TypeGauge, "When the tree could last be read. It is read when requests ask for it.")
+		w.Begin("rekisteri_tree_last_read_timestamp_seconds", metrics.TypeGauge, "When the tree was last read without an error. It is read only when requests need it.")
 		w.Sample(unixSeconds(h.LastGood))
 	}
 	w.Begin("rekisteri_tree_problems", metrics.TypeGauge, "Problems in the part of the tree that is in memory.")

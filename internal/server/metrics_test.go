@@ -106,7 +106,7 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for _, want := range []string{ // more than zero
-		`rekisteri_http_response_bytes_total{route="versions"}`, `rekisteri_tree_last_good_look_timestamp_seconds`,
+		`rekisteri_http_response_bytes_total{route="versions"}`, `rekisteri_tree_last_read_timestamp_seconds`,
 		`rekisteri_cache_bytes{cache="tree"}`, `rekisteri_cache_bytes{cache="documents"}`,
 		`process_start_time_seconds`, `go_goroutines`, `go_memstats_heap_alloc_bytes`, `go_memstats_sys_bytes`,
 	} {
@@ -187,7 +187,7 @@ func newExporter(t testing.TB, opts rekisteri.Options) (*exporter, http.Handler)
 			t.Fatal(err)
 		}
 	}
-	look(t.Context(), x.backend)
+	readTree(t.Context(), x.backend)
 	opts.Logger, opts.Observe = discard(), x.observe
 	x.registry = rekisteri.New(x.backend, &opts)
 	return x, mount(x.registry, nil, "/tf", &health{stopping: t.Context(), backend: x.backend, observe: x.observe})

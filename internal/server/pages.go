@@ -10,8 +10,8 @@ import (
 	"github.com/rekisteri/rekisteri/internal/names"
 )
 
-// pages returns the handler for the pages of a registry, or nil if there must be
-// none. tokens may be nil.
+// pages returns the handler for the pages of a registry, or nil if it must not
+// serve pages. tokens may be nil.
 func (s *serving) pages(reg *rekisteri.Registry, opts *rekisteri.Options, tree *Tree, tokens *rekisteri.TokenFile) http.Handler {
 	if tokens == nil && s.linkKey != "" {
 		// The proxy in front protects /v1/, and may not know of the pages.
@@ -38,8 +38,8 @@ func (s *serving) pages(reg *rekisteri.Registry, opts *rekisteri.Options, tree *
 	return browse.New(reg, settings)
 }
 
-// withPages returns a handler that serves the registry, and pages at all paths
-// that are not those of the registry. Nil pages are none.
+// withPages returns a handler that serves the registry, and pages at all other
+// paths. If pages is nil, it returns reg.
 func withPages(reg, pages http.Handler) http.Handler {
 	if pages == nil {
 		return reg

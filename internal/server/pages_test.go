@@ -61,7 +61,7 @@ func TestPages(t *testing.T) {
 
 		{name: "tokens, the list without one", args: []string{"-tokens", tokens, "-link-key", linkKey}, path: "/", status: 401, want: "Www-Authenticate: Basic realm="},
 		{name: "tokens, the list", args: []string{"-tokens", tokens, "-link-key", linkKey}, path: "/", token: token, status: 200, want: list},
-		{name: "tokens, a namespace that may not be read", args: []string{"-tokens", tokens, "-link-key", linkKey}, path: "/providers/acme-labs/foo", token: token, status: 403, want: "<h1>Not for you</h1>"},
+		{name: "tokens, a namespace that may not be read", args: []string{"-tokens", tokens, "-link-key", linkKey}, path: "/providers/acme-labs/foo", token: token, status: 403, want: "<h1>No access</h1>"},
 		{name: "tokens, Basic for a document", args: []string{"-tokens", tokens, "-link-key", linkKey}, path: "/v1/providers/acme/foo/versions", token: token, status: 401, want: "Www-Authenticate: Bearer\r\n"},
 
 		{name: "a link key without tokens", args: []string{"-link-key", linkKey}, path: "/", status: 404, want: `{"errors":["Not Found"]}`},

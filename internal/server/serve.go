@@ -109,9 +109,9 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return fmt.Errorf("%w; set -addr to another address", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	defer cancel() // ends relook
+	defer cancel() // ends reread
 	h := &health{stopping: ctx, backend: tree.Backend, observe: opts.Observe}
-	go h.relook()
+	go h.reread()
 	if opts.Publish != nil && tree.CheckStore != nil {
 		go checkStore(ctx, tree, log)
 	}
@@ -192,7 +192,7 @@ func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	}
 }
 
-// announce logs what is served where. For the sample, or on a terminal, it also
+// announce logs the URL, and what is served there. For the sample, or on a terminal, it also
 // prints how to try it, if the registry needs neither TLS nor tokens.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
@@ -207,9 +207,9 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	log.Info("listening", attrs...)
 	switch {
 	case ctx.Err() != nil:
-	case tree.Backend.Health().Err != nil: // which the backend has logged
+	case tree.Backend.Health().Err != nil: // the backend has logged it
 	case err != nil:
-		log.Error("cannot list the providers, so requests for those that cannot be read fail: make the volume or the bucket readable", "error", err)
+		log.Error("cannot list all providers, and requests for the others may fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
 		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
@@ -222,7 +222,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 // providers.
 const listTimeout = 2 * time.Second
 
-// listProviders looks at a tree, so that its health is known, and returns the
+// listProviders reads a tree, so that its health is known, and returns the
 // first provider and the number of them. The error may be about a part of the
 // tree.
 func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
@@ -235,7 +235,7 @@ func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri
 	defer cancel()
 	listed := make(chan result, 1)
 	go func() {
-		look(ctx, b)
+		readTree(ctx, b)
 		var r result
 		for p, err := range b.Providers(ctx) {
 			switch {

@@ -184,7 +184,7 @@ func TestPrefix(t *testing.T) {
 				t.Fatal(err)
 			}
 			backend := rekisteri.NewFSBackend(rekisteritest.Releases(), &rekisteri.FSOptions{Logger: discard()})
-			look(t.Context(), backend)
+			readTree(t.Context(), backend)
 			handler := mount(rekisteri.New(backend, &rekisteri.Options{Logger: discard()}), nil, command.prefix, &health{stopping: t.Context(), backend: backend})
 			get := func(path string) (int, string) {
 				w := httptest.NewRecorder()

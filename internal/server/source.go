@@ -23,7 +23,7 @@ type Tree struct {
 	Name    string // for the log
 	Sample  bool   // it is a sample, not the operator's own providers
 
-	// CheckStore returns nil if releases can be published. It is called if
-	// somebody may publish. Nil is not called.
+	// CheckStore returns nil if releases can be published. It is called at the
+	// start if somebody may publish. A nil function is not called.
 	CheckStore func(context.Context) error
 }

@@ -92,8 +92,8 @@ func TestClients(t *testing.T) {
 	for _, mode := range modes {
 		t.Run(mode.name, func(t *testing.T) {
 			bucketURL := s.URL(newAcme(t, s), s.Addr)
-			a := startReplica(t, s, bucketURL, append([]string{"-check-every", "1s"}, mode.flags...)...)
-			b := startReplica(t, s, bucketURL, append([]string{"-check-every", "1s"}, mode.flags...)...)
+			a := startReplica(t, s, bucketURL, append([]string{"-refresh-every", "1s"}, mode.flags...)...)
+			b := startReplica(t, s, bucketURL, append([]string{"-refresh-every", "1s"}, mode.flags...)...)
 			both := roundRobin(t, a.url, b.url)
 			publishLarge(t, both, "1.0.0")
 			servertest.EachClient(t, func(t *testing.T, client string) {

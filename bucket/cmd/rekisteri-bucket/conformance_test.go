@@ -17,7 +17,7 @@ import (
 func open(t *testing.T, s *storetest.Store, name string, stream bool) *server.Tree {
 	t.Helper()
 	s.Setenv(t)
-	src := &source{url: s.URL(name, s.Addr), stream: stream, checkEvery: time.Second}
+	src := &source{url: s.URL(name, s.Addr), stream: stream, refreshEvery: time.Second}
 	tree, err := src.Open(t.Context(), &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)
@@ -88,7 +88,7 @@ func TestPrefix(t *testing.T) {
 		put(t, b, "team/acme/other/1.0.0/"+path, content)
 	}
 	put(t, b, "team/a/acme/acme.asc", testKey().Armor())
-	src := &source{url: s.URL(name, s.Addr) + "&prefix=team/a/", checkEvery: time.Second}
+	src := &source{url: s.URL(name, s.Addr) + "&prefix=team/a/", refreshEvery: time.Second}
 	tree, err := src.Open(t.Context(), &rekisteri.FSOptions{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,6 @@
 // Command rekisteri-bucket serves a private provider registry for Terraform and
-// OpenTofu from a bucket of an object store: S3 and what is compatible with it,
-// Google Cloud Storage, or Azure Blob Storage.
+// OpenTofu from a bucket of an object store: S3 or a compatible store, Google
+// Cloud Storage, or Azure Blob Storage.
 package main
 
 import (

@@ -17,7 +17,7 @@ func TestVisible(t *testing.T) {
 	t.Parallel()
 	s := storetest.S3(t)
 	name := newAcme(t, s)
-	a, b := startReplica(t, s, s.URL(name, s.Addr), "-check-every", "2s"), startReplica(t, s, s.URL(name, s.Addr), "-check-every", "2s")
+	a, b := startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "2s"), startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "2s")
 	for _, version := range []string{"1.0.0", "1.1.0"} {
 		before := b.versions(t)
 		files := newRelease(t, "foo", version, "first")
@@ -52,7 +52,7 @@ func TestRace(t *testing.T) {
 	const racers, rounds = 16, 5
 	s := storetest.S3(t)
 	name := newAcme(t, s)
-	replicas := []*replica{startReplica(t, s, s.URL(name, s.Addr), "-check-every", "1s"), startReplica(t, s, s.URL(name, s.Addr), "-check-every", "1s")}
+	replicas := []*replica{startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "1s"), startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "1s")}
 	for round := range rounds {
 		version := fmt.Sprintf("1.%d.0", round)
 		builds := make([]release, racers)
@@ -127,13 +127,13 @@ func TestKilled(t *testing.T) {
 	s := storetest.S3(t)
 	name := newAcme(t, s)
 	proxy := storetest.NewProxy(t, s.Addr)
-	other := startReplica(t, s, s.URL(name, s.Addr), "-check-every", "1s")
+	other := startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "1s")
 	for i, ended := 0, false; !ended; i++ {
 		n, after := i/2+1, i%2 == 1
 		version := fmt.Sprintf("1.%d.%d", n, i%2)
 		files := newRelease(t, "foo", version, "first")
 		proxy.Hook(nil)
-		victim := startReplica(t, s, s.URL(name, proxy.Addr), "-check-every", "1s")
+		victim := startReplica(t, s, s.URL(name, proxy.Addr), "-refresh-every", "1s")
 		reached := killAt(proxy, victim, int64(n), after)
 		_, err := victim.publish(t, version, files)
 		if ended = !reached(); ended {
@@ -163,7 +163,7 @@ func TestAbandonedClaim(t *testing.T) {
 	name := newAcme(t, s)
 	lost, other := newRelease(t, "foo", "1.0.0", "lost"), newRelease(t, "foo", "1.0.0", "other")
 	put(t, openBucket(t, s, name), "acme/foo/1.0.0/"+sumsName("foo", "1.0.0"), lost[sumsName("foo", "1.0.0")])
-	r := startReplica(t, s, s.URL(name, s.Addr), "-check-every", "1s")
+	r := startReplica(t, s, s.URL(name, s.Addr), "-refresh-every", "1s")
 	got, err := r.publish(t, "1.0.0", other)
 	if err != nil || got.status != http.StatusConflict {
 		t.Fatalf("another build: %v, %v", got, err)

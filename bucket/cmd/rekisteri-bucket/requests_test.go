@@ -27,7 +27,7 @@ func TestRequests(t *testing.T) {
 		add(fmt.Sprintf("1.%d.0", i))
 	}
 	p := storetest.NewProxy(t, s.Addr)
-	r := startReplica(t, s, s.URL(name, p.Addr), "-check-every", every.String())
+	r := startReplica(t, s, s.URL(name, p.Addr), "-refresh-every", every.String())
 	time.Sleep(100 * time.Millisecond) // the probe of the store
 	p.Requests()
 	// want wants as many requests, not counting those for the key: it is young,
@@ -57,14 +57,14 @@ func TestRequests(t *testing.T) {
 	time.Sleep(2 * every)
 	want("an idle registry", "")
 	r.versions(t)
-	want("a check of an unchanged provider", fmt.Sprintf("LIST %d", shared+1))
+	want("a refresh of an unchanged provider", fmt.Sprintf("LIST %d", shared+1))
 
 	add("2.0.0")
 	time.Sleep(2 * every)
 	if got := r.versions(t); !strings.Contains(got, "2.0.0") {
 		t.Errorf("the new version is not listed: %s", got)
 	}
-	want("a check that finds a new version", fmt.Sprintf("GET 2, LIST %d", shared+2))
+	want("a refresh that finds a new version", fmt.Sprintf("GET 2, LIST %d", shared+2))
 
 	link := r.links(t, "2.0.0", "linux_amd64")[0]
 	if a, err := ask(t, "HEAD", link, "", nil); err != nil || a.status != 200 {

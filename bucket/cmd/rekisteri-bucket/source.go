@@ -25,24 +25,24 @@ import (
 	"github.com/rekisteri/rekisteri/internal/server"
 )
 
-// A source is the source of the providers: a bucket.
+// A source is a bucket with the providers. It implements [server.Source].
 type source struct {
-	url        string
-	stream     bool
-	checkEvery time.Duration
+	url          string
+	stream       bool
+	refreshEvery time.Duration
 }
 
 // Flags implements [server.Source].
 func (s *source) Flags(flags *flag.FlagSet) {
 	flags.StringVar(&s.url, "bucket", "", "`URL` of the bucket with the providers, such as s3://providers?region=eu-west-1, gs://providers or azblob://providers; credentials come from where the cloud's own tools look for them")
 	flags.BoolVar(&s.stream, "stream", false, "send zips through the registry, for clients that cannot reach the object store; otherwise they are redirected to presigned URLs")
-	flags.DurationVar(&s.checkEvery, "check-every", 10*time.Second, "shortest `duration` between two checks of a provider for new releases; each check is a request to the object store")
+	flags.DurationVar(&s.refreshEvery, "refresh-every", 10*time.Second, "shortest `duration` between two refreshes of a provider, which find new releases; each one is a request to the object store")
 }
 
 // Open implements [server.Source].
 func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.Tree, error) {
-	if s.checkEvery < time.Second {
-		return nil, server.Usagef("-check-every is %v: set it to 1s or more", s.checkEvery)
+	if s.refreshEvery < time.Second {
+		return nil, server.Usagef("-refresh-every is %v: set it to 1s or more", s.refreshEvery)
 	}
 	u, err := parseBucket(s.url)
 	if err != nil {
@@ -66,8 +66,8 @@ func (s *source) Open(ctx context.Context, opts *rekisteri.FSOptions) (*server.T
 		log.Warn("the credentials cannot presign URLs, so the registry sends zips itself, as with -stream", "error", text(err))
 		fsys = bucket.New(b, &bucket.Options{Stream: true})
 	}
-	opts.CheckEvery = s.checkEvery
-	opts.Store = fsys // which is written to only if somebody may publish
+	opts.RefreshEvery = s.refreshEvery
+	opts.Store = fsys // it is written to only if somebody may publish
 	return &server.Tree{Backend: rekisteri.NewFSBackend(fsys, opts), Name: name, CheckStore: fsys.Probe}, nil
 }
 
@@ -107,11 +107,11 @@ func hasUser(u *url.URL) bool { return u != nil && u.User != nil }
 // probeTimeout bounds the search for credentials and the first request.
 const probeTimeout = 15 * time.Second
 
-// An outageError says that a bucket cannot be reached now.
+// An outageError says that a bucket cannot be reached at the moment.
 type outageError struct{ error }
 
-// probe lists a bucket. An error that lasts until the operator does something is
-// not an outageError.
+// probe lists a bucket. It returns an outageError if the same request may succeed
+// later. Any other error is one that an operator must fix.
 func probe(ctx context.Context, b *blob.Bucket, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -127,7 +127,7 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 	return fmt.Errorf("the bucket %s cannot be listed: set credentials that may list and read it, and check the region in -bucket: %s", name, text(err))
 }
 
-// isOutage reports whether a request may succeed later as it is.
+// isOutage reports whether the same request may succeed later.
 func isOutage(err error) bool {
 	status := 0
 	if response, ok := errors.AsType[interface {

@@ -46,7 +46,7 @@ func TestWrongURL(t *testing.T) {
 			}
 		})
 	}
-	if err := newProgram().Run(t.Context(), []string{"serve", "-check-every", "10ms", "-bucket", "s3://providers"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "-check-every is 10ms: set it to 1s or more") {
+	if err := newProgram().Run(t.Context(), []string{"serve", "-refresh-every", "10ms", "-bucket", "s3://providers"}, io.Discard, io.Discard); err == nil || !strings.Contains(err.Error(), "-refresh-every is 10ms: set it to 1s or more") {
 		t.Error(err)
 	}
 }
@@ -91,7 +91,7 @@ func TestUnusable(t *testing.T) {
 				t.Setenv("AWS_SECRET_ACCESS_KEY", test.secret)
 			}
 			var log bytes.Buffer
-			src := &source{url: test.url, checkEvery: time.Second}
+			src := &source{url: test.url, refreshEvery: time.Second}
 			_, err := src.Open(t.Context(), &rekisteri.FSOptions{Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			got := log.String()
 			if !test.outage {
@@ -136,7 +136,7 @@ func TestHelp(t *testing.T) {
 	if err := newProgram().Run(t.Context(), []string{"help", "serve"}, &out, io.Discard); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"rekisteri-bucket publish [flags] directory", "-bucket URL", "-stream\n", "-check-every duration", "-tokens file", "REKISTERI_"} {
+	for _, want := range []string{"rekisteri-bucket publish [flags] directory", "-bucket URL", "-stream\n", "-refresh-every duration", "-tokens file", "REKISTERI_"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("the help does not have %q:\n%s", want, out.String())
 		}
@@ -203,7 +203,7 @@ func TestTokenInURL(t *testing.T) {
 	name := newAcme(t, s)
 	p := storetest.NewProxy(t, s.Addr)
 	s.Env = storetest.TokenEnv(t, p.Addr)
-	r := startReplica(t, s, "azblob://"+name, "-check-every", "1s")
+	r := startReplica(t, s, "azblob://"+name, "-refresh-every", "1s")
 	if !strings.Contains(r.stderr.String(), "the credentials cannot presign URLs, so the registry sends zips itself") {
 		t.Errorf("the log has\n%s", r.stderr.String())
 	}
