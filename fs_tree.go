@@ -332,6 +332,8 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {
 		return absence(p)
 	}
+	ctx, cancel := context.WithTimeout(ctx, firstWait) // for all of them
+	defer cancel()
 	hasKey, unknown := false, false
 	for name := range root.namespaces {
 		dir, err := t.namespace(name).dir.Get(ctx)

@@ -245,6 +245,26 @@ func TestProvidersBesideHangingNamespaces(t *testing.T) {
 	}
 }
 
+// A namespace that does not exist is not found within the patience of clients,
+// even if all others hang.
+func TestAbsenceBesideHangingNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree(t, "1.0.0")
+		for i := range 9 {
+			tr[fmt.Sprintf("ns%d/x.json", i)] = documentOf("1.0.0")
+		}
+		b := newBackend(t, hangingFS{tr.mapFS(), func(dir string) bool { return dir != "." }})
+		begun := time.Now()
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "x", Type: "x"}); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("it takes %v", took)
+		}
+		time.Sleep(10 * time.Hour)
+	})
+}
+
 // A hangingFS has directories that take an hour to read.
 type hangingFS struct {
 	fs.FS

@@ -344,16 +344,22 @@ func errorStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// fail logs an error and answers the request with its status, unless the answer
-// has started already. The error's text is not sent.
-func (v *visit) fail(err error) {
-	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, rekisteri.StatusReason(v.req, code)
+// report puts an error into the event, and logs it. The answer has that status.
+func (v *visit) report(err error, status int) {
+	code := errorStatus(err)
+	v.event.Status, v.event.Err, v.event.Reason = status, err, rekisteri.StatusReason(v.req, code)
 	level := slog.LevelDebug
 	if code >= 500 && v.event.Reason != rekisteri.ReasonAborted {
 		level = slog.LevelError
 	}
-	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", v.event.Status, "error", err)
+	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", status, "error", err)
+}
+
+// fail logs an error and answers the request with its status, unless the answer
+// has started already. The error's text is not sent.
+func (v *visit) fail(err error) {
+	code, started := errorStatus(err), v.event.Status != 0
+	v.report(err, cmp.Or(v.event.Status, code))
 	if started {
 		return
 	}

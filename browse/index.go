@@ -75,7 +75,7 @@ func (v *visit) index() error {
 			return err
 		}
 	}
-	return v.show(k, c)
+	return v.show(k, c, nil)
 }
 
 // visible returns the providers on a page of the list: those that match a filter,

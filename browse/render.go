@@ -30,7 +30,7 @@ type key struct {
 	services string
 	json     bool
 	problems bool // the page shows some
-	gone     bool // there are no versions
+	code     int  // for the listing; 200 unless there is none
 }
 
 // A cached is a page and what it was made from. The pointers are weak, so that a
@@ -116,8 +116,8 @@ func (v *visit) framed(title string, content template.HTML, data any) (*page.Pag
 	return page.New(bytes.Clone(body.Bytes())), nil
 }
 
-// show answers with a page.
-func (v *visit) show(k key, c *cached) error {
+// show answers with a page. failure says why the page has an error status.
+func (v *visit) show(k key, c *cached, failure error) error {
 	p, contentType := c.page, htmlType
 	if k.json {
 		contentType = jsonType
@@ -128,6 +128,9 @@ func (v *visit) show(k key, c *cached) error {
 			return err
 		}
 		v.gzip.Compress(p)
+	}
+	if failure != nil {
+		v.report(failure, c.code)
 	}
 	return v.send(c.code, p, contentType, "private, no-cache")
 }
