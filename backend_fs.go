@@ -35,8 +35,8 @@ type FSOptions struct {
 
 	// RefreshEvery is the shortest time between two refreshes of a provider. A
 	// refresh reads what has changed in the tree. There are no refreshes without
-	// requests. Releases are visible within a second more than RefreshEvery, and
-	// new keys and new providers within twice that. Set a longer time for a file
+	// requests. Releases are visible within RefreshEvery plus one second, and new
+	// keys and new providers within twice that. Set a longer time for a file
 	// system that charges for each call. Zero is one second.
 	RefreshEvery time.Duration
 
@@ -223,7 +223,7 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 // Providers implements [Lister]. It yields the providers in the order of their
 // names. It reads directories, not the contents of files. If a directory cannot be
 // read, it yields an error and goes on with the others. An error can also be about
-// the whole tree, such as one that is empty.
+// the whole tree, for example if the tree is empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)

@@ -223,7 +223,8 @@ func (r *Registry) allow(req *http.Request, path []string, e *Event) error {
 
 // redirect returns an error that redirects to the lower-case spelling of a path.
 // A proxy in front may have rules for paths, so it must see the names that are
-// served. The location is relative, since http.Redirect would ignore the mount.
+// served. The location is relative: http.Redirect would make it absolute, without
+// the prefix that http.StripPrefix removed.
 func redirect(req *http.Request, path []string, p Provider) error {
 	location := strings.Repeat("../", len(path)-3) + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type)
 	for _, part := range path[4:] {
@@ -366,7 +367,7 @@ func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *
 		level = slog.LevelError
 	}
 	if r.log.Enabled(req.Context(), level) {
-		path, _, _ := strings.Cut(req.URL.Path, "?") // the signature of a link may follow an encoded "?"
+		path, _, _ := strings.Cut(req.URL.Path, "?") // if a client encoded the "?" of a link, the path contains the signature
 		r.log.Log(req.Context(), level, "request failed",
 			"method", req.Method, "path", path, "status", e.Status, "error", err)
 	}
