@@ -383,13 +383,17 @@ func (t *treeNames) eachKnown(f func([]Problem, *openpgp.Keyring)) {
 		return
 	}
 	f(root.problems, openpgp.NewKeyring(nil))
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	var known []*namespace
+	t.mu.Lock() // requests wait for it
 	for name := range root.namespaces {
 		if ns := t.namespaces[name]; ns != nil {
-			if dir, ok := ns.dir.Peek(); ok {
-				f(dir.problems, newRing(dir.keys).Keyring)
-			}
+			known = append(known, ns)
+		}
+	}
+	t.mu.Unlock()
+	for _, ns := range known {
+		if dir, ok := ns.dir.Peek(); ok {
+			f(dir.problems, newRing(dir.keys).Keyring)
 		}
 	}
 }
