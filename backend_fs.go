@@ -35,8 +35,8 @@ type FSOptions struct {
 
 	// RefreshEvery is the shortest time between two refreshes of a provider. A
 	// refresh reads what has changed in the tree. There are no refreshes without
-	// requests. Releases are visible within a second more than RefreshEvery, and
-	// new keys and new providers within twice that. Set a longer time for a file
+	// requests. Releases are visible within RefreshEvery plus one second, and new
+	// keys and new providers within twice that. Set a longer time for a file
 	// system that charges for each call. Zero is one second.
 	RefreshEvery time.Duration
 
@@ -223,7 +223,7 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 // Providers implements [Lister]. It yields the providers in the order of their
 // names. It reads directories, not the contents of files. If a directory cannot be
 // read, it yields an error and goes on with the others. An error can also be about
-// the whole tree, such as one that is empty.
+// the whole tree, for example if the tree is empty.
 func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 	return func(yield func(Provider, error) bool) {
 		root, err := b.tree.root.Get(ctx)
@@ -234,28 +234,44 @@ func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
 			yield(Provider{}, err)
 			return
 		}
-		found := false
+		empty := true
+		// A request waits for one read that hangs, but not for another one after
+		// that. A read with noWait returns what is in memory, or an error.
+		canWait, stopWaiting := context.WithCancel(ctx)
+		defer stopWaiting()
+		noWait, cancel := context.WithCancel(ctx)
+		cancel()
 		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
 			if err := ctx.Err(); err != nil {
 				yield(Provider{}, err)
 				return
 			}
-			dir, err := b.tree.namespace(name).dir.Get(ctx)
+			ns, readCtx := b.tree.namespace(name), canWait
+			if b.tree.root.Overdue() || ns.overdue() {
+				readCtx = noWait
+			}
+			providers, err := b.tree.providers(readCtx, name)
+			if readCtx == canWait && ns.overdue() {
+				stopWaiting()
+			}
+			if err != nil && readCtx.Err() != nil && ctx.Err() == nil {
+				err = errHangs
+			}
 			if err != nil {
+				empty = false
 				if !yield(Provider{Namespace: name}, err) {
 					return
 				}
 				continue
 			}
-			providers, _ := dir.providers(name)
 			for _, p := range providers {
-				found = true
+				empty = false
 				if !yield(p, nil) {
 					return
 				}
 			}
 		}
-		if !found {
+		if empty {
 			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				yield(Provider{}, err) // it is an outage
 			}

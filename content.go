@@ -98,7 +98,8 @@ func (r *Registry) serveFile(w http.ResponseWriter, req *http.Request, f io.Read
 // serveRedirect answers a request with the URL of a file. A HEAD request is
 // answered here: object stores refuse it at a URL that was signed for GET.
 func (r *Registry) serveRedirect(w http.ResponseWriter, req *http.Request, to *Redirect, file servedFile, e *Event) error {
-	if !names.ValidURL(to.URL) || !strings.HasPrefix(to.URL, "http") {
+	isAbsolute := strings.HasPrefix(to.URL, "https://") || strings.HasPrefix(to.URL, "http://")
+	if !isAbsolute || !names.ValidURL(to.URL) {
 		return errors.New("the backend redirects to a URL that is not an absolute http or https URL")
 	}
 	h := w.Header()

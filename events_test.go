@@ -9,7 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
+	"testing/synctest"
 
 	"github.com/rekisteri/rekisteri"
 )
@@ -25,10 +25,12 @@ func (f publisherFunc) Publish(_ context.Context, _ rekisteri.Provider, _, _ str
 func TestEventReason(t *testing.T) {
 	const versions = "/v1/providers/acme/hello/versions"
 	backend := newBackend(t, newTree(t, "1.0.0").mapFS())
-	private := rekisteri.Options{Authorize: allowAll, LinkTTL: time.Nanosecond}
-	link := func() string { // that expires within a second
-		return "/" + rekisteri.New(backend, &rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{{1}}, LinkTTL: time.Nanosecond}).FileURL(acmeHello, "1.0.0", zip100)
+	private := rekisteri.Options{Authorize: allowAll}
+	link := func() string {
+		return "/" + rekisteri.New(backend, &rekisteri.Options{Logger: silent, LinkKeys: [][32]byte{{1}}}).FileURL(acmeHello, "1.0.0", zip100)
 	}
+	expired := ""
+	synctest.Test(t, func(*testing.T) { expired = link() }) // its clock begins in the year 2000
 	refuse := func(err error) rekisteri.Options {
 		return rekisteri.Options{Authorize: func(*http.Request, rekisteri.Provider) error { return err }}
 	}
@@ -46,7 +48,6 @@ func TestEventReason(t *testing.T) {
 		backend              rekisteri.Backend
 		body                 io.Reader
 		ctx                  context.Context
-		wait                 time.Duration
 		status               int
 		want                 string
 	}{
@@ -57,7 +58,7 @@ func TestEventReason(t *testing.T) {
 		{name: "hidden", target: versions, opts: refuse(fs.ErrNotExist), status: 404, want: rekisteri.ReasonNotFound},
 		{name: "unsigned link", target: files + zip100, opts: private, status: 403, want: rekisteri.ReasonBadLink},
 		{name: "link by another key", target: link(), opts: private, status: 403, want: rekisteri.ReasonBadLink},
-		{name: "expired link", target: link(), opts: rekisteri.Options{LinkKeys: [][32]byte{{1}}}, wait: 2 * time.Second, status: 403, want: rekisteri.ReasonExpiredLink},
+		{name: "expired link", target: expired, opts: rekisteri.Options{LinkKeys: [][32]byte{{1}}}, status: 403, want: rekisteri.ReasonExpiredLink},
 		{name: "method", method: "DELETE", target: versions, status: 405, want: rekisteri.ReasonMethod},
 		{name: "publishing is off", method: "PUT", target: files + upZip, status: 405, want: rekisteri.ReasonMethod},
 		{name: "backend fails", target: versions, backend: &fake{err: syscall.EIO}, status: 500, want: rekisteri.ReasonError},
@@ -80,7 +81,6 @@ func TestEventReason(t *testing.T) {
 			if test.ctx != nil {
 				req = req.WithContext(test.ctx)
 			}
-			time.Sleep(test.wait)
 			_, e, _ := observed(t, test.backend, test.opts, func(r *rekisteri.Registry) http.Handler { return r }, req)
 			if e.Status != test.status || e.Reason != test.want || (e.Reason == "") != (e.Err == nil) {
 				t.Errorf("status %d, reason %q, error %v, want %d, %q", e.Status, e.Reason, e.Err, test.status, test.want)

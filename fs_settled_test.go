@@ -397,6 +397,24 @@ func TestLinkedProviders(t *testing.T) {
 		if found != n+1 {
 			t.Errorf("Providers yields %d", found)
 		}
+		before := v.calls.Load()
+		for range b.Providers(t.Context()) {
+		}
+		if calls := v.calls.Load() - before; calls > 0 {
+			t.Errorf("listing the providers again costs %d calls", calls)
+		}
+		time.Sleep(time.Minute)
+		v.latency = time.Hour
+		begun, found = time.Now(), 0
+		for _, err := range b.Providers(t.Context()) {
+			if err == nil {
+				found++
+			}
+		}
+		if took := time.Since(begun); took > 10*time.Second || found != n+1 {
+			t.Errorf("while the disk hangs, Providers yields %d in %v", found, took)
+		}
+		time.Sleep(1000 * time.Hour)
 	})
 }
 

@@ -48,8 +48,9 @@ type treeHealth struct {
 
 // A namespace is a directory of the root, and the slots of its loads.
 type namespace struct {
-	dir   *refresh.Value[*namespaceDir]
-	slots chan struct{} // has an element for each running load in the namespace
+	dir    *refresh.Value[*namespaceDir]
+	linked *refresh.Value[[]Provider] // the providers, if some are links
+	slots  chan struct{}              // has an element for each running load in the namespace
 }
 
 // A rootDir is what was read of the root. It is immutable.
@@ -165,10 +166,22 @@ func (t *treeNames) namespace(name string) *namespace {
 		ns.dir = refresh.New(t.policy, func(prev *namespaceDir, loaded bool) (*namespaceDir, error) {
 			return t.readNamespace(name, prev, loaded)
 		})
+		ns.linked = refresh.New(t.policy, func([]Provider, bool) ([]Provider, error) {
+			dir, err := ns.dir.Get(context.Background())
+			if err != nil {
+				return nil, err
+			}
+			ns.linked.Begin()
+			all, _ := dir.providers(name)
+			return all, nil
+		})
 		t.namespaces[name] = ns
 	}
 	return ns
 }
+
+// overdue reports whether a read of the directory or its links hangs.
+func (n *namespace) overdue() bool { return n.dir.Overdue() || n.linked.Overdue() }
 
 // readNamespace reads a namespace's directory. What cannot be read stays as it
 // was in prev, with a problem.
@@ -319,6 +332,8 @@ func (t *treeNames) absent(ctx context.Context, root *rootDir, p Provider, inhab
 	if now.Sub(time.Unix(0, t.present.Load())) < t.every/2 {
 		return absence(p)
 	}
+	ctx, cancel := context.WithTimeout(ctx, firstWait) // for all of them
+	defer cancel()
 	hasKey, unknown := false, false
 	for name := range root.namespaces {
 		dir, err := t.namespace(name).dir.Get(ctx)
@@ -368,13 +383,17 @@ func (t *treeNames) eachKnown(f func([]Problem, *openpgp.Keyring)) {
 		return
 	}
 	f(root.problems, openpgp.NewKeyring(nil))
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	var known []*namespace
+	t.mu.Lock() // requests wait for it
 	for name := range root.namespaces {
 		if ns := t.namespaces[name]; ns != nil {
-			if dir, ok := ns.dir.Peek(); ok {
-				f(dir.problems, newRing(dir.keys).Keyring)
-			}
+			known = append(known, ns)
+		}
+	}
+	t.mu.Unlock()
+	for _, ns := range known {
+		if dir, ok := ns.dir.Peek(); ok {
+			f(dir.problems, newRing(dir.keys).Keyring)
 		}
 	}
 }
@@ -392,6 +411,24 @@ func (t *treeNames) logRecovery() {
 	if last := t.outage.Load(); last != 0 && t.outage.CompareAndSwap(last, 0) {
 		t.log.Info("the tree can be read again")
 	}
+}
+
+// providers returns the providers of a namespace that the root has. Links among
+// them are examined no more often than the directory is read, and nobody waits
+// for that if the file system hangs.
+func (t *treeNames) providers(ctx context.Context, namespace string) ([]Provider, error) {
+	ns := t.namespace(namespace)
+	dir, err := ns.dir.Get(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, names := range dir.types {
+		if names.link && !names.document {
+			return ns.linked.Get(ctx)
+		}
+	}
+	all, _ := dir.providers(namespace)
+	return all, nil
 }
 
 // providers returns the providers of a namespace, by type, and the problems of

@@ -152,6 +152,132 @@ func TestProviders(t *testing.T) {
 	})
 }
 
+// While the file system hangs, the list has what is in memory. It does not wait
+// for one namespace after the other.
+func TestProvidersWhileTheDiskHangs(t *testing.T) {
+	const n = 50
+	for _, known := range []int{n, 1} { // providers in memory
+		t.Run(fmt.Sprint(known), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0")
+				for i := range n - 1 {
+					tr[fmt.Sprintf("ns%d/x.json", i)] = documentOf("1.0.0")
+				}
+				l := newLiveFS(tr)
+				var hangs atomic.Bool
+				l.wait = func() {
+					if hangs.Load() {
+						time.Sleep(time.Hour)
+					}
+				}
+				b := newBackend(t, l)
+				list := func() (found int, errs error) {
+					for _, err := range b.Providers(t.Context()) {
+						if err == nil {
+							found++
+						}
+						errs = errors.Join(errs, err)
+					}
+					return found, errs
+				}
+				if known == n {
+					list()
+				} else {
+					versionsOf(t, b)
+				}
+				time.Sleep(time.Minute)
+				hangs.Store(true)
+				begun := time.Now()
+				found, err := list()
+				if took := time.Since(begun); took > 12*time.Second {
+					t.Errorf("the list takes %v", took)
+				}
+				if found != known || (err == nil) != (known == n) || err != nil && !errors.Is(err, context.DeadlineExceeded) {
+					t.Errorf("%d providers, %v", found, err)
+				}
+				hangs.Store(false)
+				time.Sleep(10 * time.Hour)
+				if found, err := list(); found != n || err != nil {
+					t.Errorf("after that, %d providers, %v", found, err)
+				}
+			})
+		})
+	}
+}
+
+// Namespaces that hang for good do not hide the others.
+func TestProvidersBesideHangingNamespaces(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		hangs func(dir string) bool
+		found int
+	}{
+		{name: "one", hangs: func(dir string) bool { return dir == "acme" }, found: 9},
+		{name: "all", hangs: func(dir string) bool { return dir != "." }},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				tr := newTree(t, "1.0.0")
+				for i := range 9 {
+					tr[fmt.Sprintf("ns%d/x.json", i)] = documentOf("1.0.0")
+				}
+				b := newBackend(t, hangingFS{tr.mapFS(), test.hangs})
+				for i, limit := range []time.Duration{10 * time.Second, 0, 0} {
+					begun, found := time.Now(), 0
+					var errs error
+					for _, err := range b.Providers(t.Context()) {
+						if err == nil {
+							found++
+						}
+						errs = errors.Join(errs, err)
+					}
+					if took := time.Since(begun); took > limit {
+						t.Errorf("list %d takes %v", i, took)
+					}
+					if i > 0 && found != test.found || errs == nil {
+						t.Errorf("list %d has %d providers, %v", i, found, errs)
+					}
+					time.Sleep(10 * time.Second)
+				}
+				time.Sleep(10 * time.Hour)
+			})
+		})
+	}
+}
+
+// A namespace that does not exist is not found within the patience of clients,
+// even if all others hang.
+func TestAbsenceBesideHangingNamespaces(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tr := newTree(t, "1.0.0")
+		for i := range 9 {
+			tr[fmt.Sprintf("ns%d/x.json", i)] = documentOf("1.0.0")
+		}
+		b := newBackend(t, hangingFS{tr.mapFS(), func(dir string) bool { return dir != "." }})
+		begun := time.Now()
+		if _, err := b.Versions(t.Context(), rekisteri.Provider{Namespace: "x", Type: "x"}); !errors.Is(err, fs.ErrNotExist) {
+			t.Error(err)
+		}
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("it takes %v", took)
+		}
+		time.Sleep(10 * time.Hour)
+	})
+}
+
+// A hangingFS has directories that take an hour to read.
+type hangingFS struct {
+	fs.FS
+	hangs func(dir string) bool
+}
+
+func (h hangingFS) Open(name string) (fs.File, error) {
+	if h.hangs(name) {
+		time.Sleep(time.Hour)
+	}
+	return h.FS.Open(name)
+}
+
 // A tree without providers is an outage, unless a namespace has a key.
 func TestProvidersOfAnEmptyTree(t *testing.T) {
 	for _, test := range []struct {

@@ -223,7 +223,8 @@ func (r *Registry) allow(req *http.Request, path []string, e *Event) error {
 
 // redirect returns an error that redirects to the lower-case spelling of a path.
 // A proxy in front may have rules for paths, so it must see the names that are
-// served. The location is relative, since http.Redirect would ignore the mount.
+// served. The location is relative: http.Redirect would make it absolute, without
+// the prefix that http.StripPrefix removed.
 func redirect(req *http.Request, path []string, p Provider) error {
 	location := strings.Repeat("../", len(path)-3) + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type)
 	for _, part := range path[4:] {
@@ -328,12 +329,14 @@ type denial struct {
 func (e *denial) Error() string { return fmt.Sprintf("not authorized for %v: %v", e.provider, e.error) }
 func (e *denial) Unwrap() error { return e.error }
 
-// errorStatus returns the status for an error. Only an error of Authorize becomes
-// 401 or 403: an fs.ErrPermission of a backend is about its own access to storage.
-func errorStatus(err error) int {
+// errorStatus returns the status for an error of a route. An fs.ErrPermission of a
+// backend is about its own access to storage, so only an error of Authorize is 401
+// or 403. Only an upload can conflict with what is there, or fill the disk.
+func errorStatus(err error, route string) int {
 	refused, isRefusal := errors.AsType[*refusal](err)
 	_, denied := err.(*denial)
-	_, isUpload := errors.AsType[*UploadError](err)
+	_, isInvalid := errors.AsType[*UploadError](err)
+	isUpload := route == RouteUpload
 	switch {
 	case isRefusal:
 		return refused.status
@@ -341,11 +344,11 @@ func errorStatus(err error) int {
 		return http.StatusUnauthorized
 	case denied && errors.Is(err, fs.ErrPermission):
 		return http.StatusForbidden
-	case errors.Is(err, fs.ErrExist):
+	case isUpload && errors.Is(err, fs.ErrExist):
 		return http.StatusConflict
-	case isUpload:
+	case isUpload && isInvalid:
 		return http.StatusUnprocessableEntity
-	case isFull(err):
+	case isUpload && isFull(err):
 		return http.StatusInsufficientStorage
 	case errors.Is(err, fs.ErrNotExist):
 		return http.StatusNotFound
@@ -359,14 +362,14 @@ func errorStatus(err error) int {
 // has started already. All errors are answered here. Their text is not sent to
 // clients, except for the detail of an [UploadError].
 func (r *Registry) fail(w http.ResponseWriter, req *http.Request, err error, e *Event) {
-	code, started := errorStatus(err), e.Status != 0
+	code, started := errorStatus(err, e.Route), e.Status != 0
 	e.Status, e.Err, e.Reason = cmp.Or(e.Status, code), err, reasonOf(req, err, code)
 	level := slog.LevelDebug
 	if code >= 500 && !errors.Is(req.Context().Err(), context.Canceled) { // else the client has gone
 		level = slog.LevelError
 	}
 	if r.log.Enabled(req.Context(), level) {
-		path, _, _ := strings.Cut(req.URL.Path, "?") // the signature of a link may follow an encoded "?"
+		path, _, _ := strings.Cut(req.URL.Path, "?") // if a client encoded the "?" of a link, the path contains the signature
 		r.log.Log(req.Context(), level, "request failed",
 			"method", req.Method, "path", path, "status", e.Status, "error", err)
 	}

@@ -369,6 +369,8 @@ func TestBackendErrors(t *testing.T) {
 		{name: "no permission for a directory", b: &fake{err: &fs.PathError{Op: "open", Path: secret, Err: fs.ErrPermission}}, status: 500, level: "ERROR"},
 		{name: "no credentials for storage", b: &fake{err: fmt.Errorf("%s: %w", secret, rekisteri.ErrUnauthenticated)}, status: 500, level: "ERROR"},
 		{name: "timeout", b: &fake{err: fmt.Errorf("%s: %w", secret, context.DeadlineExceeded)}, status: 504, level: "ERROR"},
+		{name: "an error that uploads have", b: &fake{err: fmt.Errorf("%s: %w", secret, fs.ErrExist)}, status: 500, level: "ERROR"},
+		{name: "another error that uploads have", b: &fake{err: fmt.Errorf("%s: %w", secret, &rekisteri.UploadError{Detail: secret})}, status: 500, level: "ERROR"},
 		{name: "canceled inside the backend", b: &fake{err: fmt.Errorf("%s: %w", secret, context.Canceled)}, status: 504, level: "ERROR"},
 		{name: "nil without an error", b: &fake{}, status: 500, level: "ERROR"},
 	} {

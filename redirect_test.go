@@ -62,6 +62,10 @@ func TestRedirect(t *testing.T) {
 			method: "GET", url: "/secret", name: zip100, status: 500, err: "not an absolute http or https URL",
 			want: http.Header{"Location": nil},
 		},
+		"relative URL that begins as a scheme does": {
+			method: "GET", url: "https/secret", name: zip100, status: 500, err: "not an absolute http or https URL",
+			want: http.Header{"Location": nil},
+		},
 		"URL with a line break": {
 			method: "GET", url: "https://store.example.com/\r\nsecret", name: zip100, status: 500, err: "not an absolute http or https URL",
 			want: http.Header{"Location": nil},

@@ -188,7 +188,7 @@ type Backend interface {
 	// Versions returns the versions of a provider.
 	Versions(ctx context.Context, p Provider) (*Listing, error)
 
-	// Release returns one version of a provider. It returns every version that
+	// Release returns one version of a provider. It must find every version that
 	// Versions lists.
 	Release(ctx context.Context, p Provider, version string) (*Release, error)
 }

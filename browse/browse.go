@@ -162,11 +162,11 @@ func New(r *rekisteri.Registry, opts *Options) http.Handler {
 	if opts == nil {
 		opts = new(Options)
 	}
-	if opts.Host != "" && sourceHost(opts.Host) == "" {
+	if opts.Host != "" && names.SourceHost(opts.Host) == "" {
 		panic(fmt.Sprintf("browse: Host %q is not a host name, such as registry.example.com", opts.Host))
 	}
 	h := &handler{
-		registry: r, host: sourceHost(opts.Host), authorize: opts.Authorize, challenge: "Bearer", problems: opts.Problems,
+		registry: r, host: names.SourceHost(opts.Host), authorize: opts.Authorize, challenge: "Bearer", problems: opts.Problems,
 		frame: opts.Frame, frameData: opts.FrameData, log: opts.Logger, observe: opts.Observe,
 		contents: template.Must(template.New("").Funcs(template.FuncMap{"short": short}).ParseFS(assets, "assets/*.html")),
 		style:    newAsset("style.css", "text/css; charset=utf-8"),
@@ -344,16 +344,22 @@ func errorStatus(err error) int {
 	return http.StatusInternalServerError
 }
 
-// fail logs an error and answers the request with its status, unless the answer
-// has started already. The error's text is not sent.
-func (v *visit) fail(err error) {
-	code, started := errorStatus(err), v.event.Status != 0
-	v.event.Status, v.event.Err, v.event.Reason = cmp.Or(v.event.Status, code), err, rekisteri.StatusReason(v.req, code)
+// report puts an error into the event, and logs it. The answer has that status.
+func (v *visit) report(err error, status int) {
+	code := errorStatus(err)
+	v.event.Status, v.event.Err, v.event.Reason = status, err, rekisteri.StatusReason(v.req, code)
 	level := slog.LevelDebug
 	if code >= 500 && v.event.Reason != rekisteri.ReasonAborted {
 		level = slog.LevelError
 	}
-	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", v.event.Status, "error", err)
+	v.log.Log(v.req.Context(), level, "request failed", "method", v.req.Method, "path", v.req.URL.Path, "status", status, "error", err)
+}
+
+// fail logs an error and answers the request with its status, unless the answer
+// has started already. The error's text is not sent.
+func (v *visit) fail(err error) {
+	code, started := errorStatus(err), v.event.Status != 0
+	v.report(err, cmp.Or(v.event.Status, code))
 	if started {
 		return
 	}
@@ -370,9 +376,8 @@ func (v *visit) fail(err error) {
 	if code == http.StatusUnauthorized {
 		header.Set("WWW-Authenticate", v.challenge)
 	}
-	html, json := accepted(v.req)
 	made, contentType := page.New(errorJSON(code)), jsonType
-	if html > json { // curl gets what the registry answers
+	if preference(v.req) > 0 { // curl gets what the registry answers
 		if p, err := v.errorPage(code); err == nil {
 			made, contentType = p, htmlType
 		}

@@ -16,6 +16,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 
 	"github.com/rekisteri/rekisteri"
@@ -58,6 +59,8 @@ func TestAccept(t *testing.T) {
 		{accept: "application/json;q=0.5, text/html", page: "html", error: "html"},
 		{accept: "application/json;q=0, */*", page: "html", error: "html"},
 		{accept: "text/html;q=0, */*", page: "json", error: "json"},
+		{accept: "application/json, text/plain, */*", page: "json", error: "json"}, // axios
+		{accept: "text/html, application/xhtml+xml, */*", page: "html", error: "html"},
 		{accept: "application/*", page: "json", error: "json"},
 		{accept: "text/*", page: "html", error: "html"},
 		{accept: "image/png", page: "html", error: "json"},
@@ -343,8 +346,8 @@ func (c *countingFS) taken() []string {
 // those for the document of its versions, and looks which files a list reads.
 func TestCost(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cost := func(url string) (first, second []string) {
-			fsys := &countingFS{FS: rekisteritest.Releases()}
+		cost := func(tree fs.FS, url string, status int) (first, second []string) {
+			fsys := &countingFS{FS: tree}
 			b := rekisteri.NewFSBackend(fsys, nil)
 			reg := rekisteri.New(b, nil)
 			mux := http.NewServeMux()
@@ -353,19 +356,23 @@ func TestCost(t *testing.T) {
 				return b.Problems(req.Context(), p)
 			}}))
 			for _, calls := range []*[]string{&first, &second} {
-				if w := get(mux, url); w.Code != 200 {
+				if w := get(mux, url); w.Code != status {
 					t.Fatalf("GET %s: %d", url, w.Code)
 				}
 				*calls = fsys.taken()
 			}
 			return first, second
 		}
-		page, pageAgain := cost("/providers/acme/foo")
-		document, documentAgain := cost("/v1/providers/acme/foo/versions")
-		if !slices.Equal(page, document) || !slices.Equal(pageAgain, documentAgain) || len(page) == 0 {
-			t.Errorf("a page costs\n%q, then %q\na document costs\n%q, then %q", page, pageAgain, document, documentAgain)
+		releases := rekisteritest.Releases()
+		broken := fstest.MapFS{"aaa/x.json": {Data: []byte("{}")}, "acme/foo/1.0.0/README": {}}
+		for status, tree := range map[int]fs.FS{200: releases, 404: broken} {
+			page, pageAgain := cost(tree, "/providers/acme/foo", status)
+			document, documentAgain := cost(tree, "/v1/providers/acme/foo/versions", status)
+			if !slices.Equal(page, document) || !slices.Equal(pageAgain, documentAgain) || len(page) == 0 {
+				t.Errorf("a page costs\n%q, then %q\na document costs\n%q, then %q", page, pageAgain, document, documentAgain)
+			}
 		}
-		list, _ := cost("/")
+		list, _ := cost(releases, "/", 200)
 		for _, name := range list {
 			if strings.Count(name, "/") > 1 || strings.HasSuffix(name, ".json") {
 				t.Errorf("the list reads %s", name)

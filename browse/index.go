@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -74,7 +75,7 @@ func (v *visit) index() error {
 			return err
 		}
 	}
-	return v.show(k, c)
+	return v.show(k, c, nil)
 }
 
 // visible returns the providers on a page of the list: those that match a filter,
@@ -98,7 +99,7 @@ func (v *visit) visible(filter, after string) (shown []rekisteri.Provider, more,
 			return nil, false, false, &denial{p.String(), err}
 		}
 	}
-	if len(candidates) == 0 && listErr != nil {
+	if len(shown) == 0 && listErr != nil { // not candidates, which may be hidden
 		return nil, false, false, listErr
 	}
 	return shown, false, listErr != nil, nil
@@ -137,24 +138,9 @@ func compare(a, b rekisteri.Provider) int {
 
 // sumOf returns a digest of the content of a list.
 func sumOf(shown []rekisteri.Provider, filter, after string, more, incomplete bool) [32]byte {
-	h := sha256.New()
-	write := func(s string) { h.Write(append([]byte(s), 0)) }
-	for _, p := range shown {
-		write(p.Namespace)
-		write(p.Type)
-	}
-	write("")
-	write(filter)
-	if after != "" {
-		write("after") // the first page is linked
-	}
-	if more {
-		write("more")
-	}
-	if incomplete {
-		write("incomplete")
-	}
-	return [32]byte(h.Sum(nil))
+	// Quoted, since a filter may have any bytes. Of after, only whether the page
+	// is the first one matters.
+	return sha256.Sum256(fmt.Appendf(nil, "%q %q %t %t %t", shown, filter, after != "", more, incomplete))
 }
 
 // newList returns a page of the list.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"regexp"
@@ -132,6 +133,30 @@ func TestIncompleteList(t *testing.T) {
 			t.Errorf("%v\n%s", w.Header(), w.Body)
 		}
 	}
+}
+
+// A part of the list that cannot be read does not reveal whether the rest has a
+// provider that the request may not see.
+func TestIncompleteListTellsNothing(t *testing.T) {
+	m := newMemory("acme/foo", "secret/plan")
+	m.listErr = errors.New("input/output error")
+	h := newPages(t, m, &browse.Options{Authorize: func(_ *http.Request, p rekisteri.Provider) error {
+		if p.Namespace != "acme" {
+			return fs.ErrPermission
+		}
+		return nil
+	}})
+	there, notThere := get(h, "/?q=secret/plan"), get(h, "/?q=secret/none")
+	if there.Code != notThere.Code {
+		t.Errorf("a provider that is there is answered with %d, and one that is not with %d", there.Code, notThere.Code)
+	}
+}
+
+// A filter with a NUL is not another list.
+func TestListKeys(t *testing.T) {
+	h := newPages(t, newMemory("acme/foo"), nil)
+	wantPage(t, get(h, "/?q=%00after"), 200, "No provider matches")
+	wantPage(t, get(h, "/?after=z/z"), 200, "no provider to show")
 }
 
 // A backend that cannot list still has pages for its providers.

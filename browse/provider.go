@@ -134,22 +134,23 @@ func (v *visit) provider(namespace, typ string) error {
 		return err
 	}
 	backend := v.registry.Backend()
-	listing, err := backend.Versions(v.req.Context(), p)
-	isGone := errors.Is(err, fs.ErrNotExist)
-	if err != nil && !isGone {
-		return err
+	listing, failure := backend.Versions(v.req.Context(), p)
+	if failure == nil && listing == nil {
+		failure = errors.New("the backend returned neither a listing nor an error")
+	}
+	code := http.StatusOK
+	if failure != nil {
+		if code = errorStatus(failure); code != http.StatusNotFound && code != http.StatusInternalServerError {
+			return failure
+		}
+		listing = nil
 	}
 	problems, known := v.problemsOf(p)
-	switch {
-	case isGone && (!known || !v.isListed(p)): // a backend that hides a provider may not hide its problems
-		return err
-	case isGone:
-		listing = nil
-	case listing == nil:
-		return errors.New("the backend returned neither a listing nor an error")
+	if failure != nil && (!known || !v.isListed(p)) { // a backend that hides a provider may not hide its problems
+		return failure
 	}
 	host, services := v.address()
-	k := key{provider: p, host: host, services: services, json: wantsJSON(v.req), problems: len(problems) > 0, gone: isGone}
+	k := key{provider: p, host: host, services: services, json: wantsJSON(v.req), problems: len(problems) > 0, code: code}
 	c, ok := v.cache.Get(k)
 	var d *details
 	if ok && c.listing.Value() == listing {
@@ -163,21 +164,23 @@ func (v *visit) provider(namespace, typ string) error {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
+	} else if failure == nil { // as clients see it
+		failure = notFound("the provider has no valid version")
 	}
 	if ok && c.isOf(listing, rel, problems) {
-		return v.show(k, c)
+		return v.show(k, c, failure)
 	}
 	if d.Versions == nil {
 		d = newDetails(p, listing)
 	}
-	if len(d.Versions) == 0 && len(problems) == 0 {
-		return notFound("the provider has no valid version")
+	if failure != nil && len(problems) == 0 {
+		return failure
 	}
-	made := &cached{code: http.StatusOK, title: p.String(), latest: d.Latest, hasRelease: rel != nil,
+	if failure != nil {
+		code = errorStatus(failure)
+	}
+	made := &cached{code: code, title: p.String(), latest: d.Latest, hasRelease: rel != nil,
 		listing: weak.Make(listing), release: weak.Make(rel), problems: problems}
-	if len(d.Versions) == 0 { // as clients see it
-		made.code = http.StatusNotFound
-	}
 	d.addProblems(problems)
 	d.Keys, made.until = keysOf(rel, time.Now())
 	d.usage = v.usage(p, d.Latest, host, services)
@@ -186,7 +189,7 @@ func (v *visit) provider(namespace, typ string) error {
 	if err := v.make(k, c, made, "provider.html", d); err != nil {
 		return err
 	}
-	return v.show(k, made)
+	return v.show(k, made, failure)
 }
 
 // newDetails returns the details of a provider that its listing has.
@@ -216,6 +219,9 @@ func (v *visit) problemsOf(p rekisteri.Provider) (problems []rekisteri.Problem, 
 
 // isListed reports whether the backend lists a provider.
 func (v *visit) isListed(p rekisteri.Provider) bool {
+	if _, ok := v.registry.Backend().(*rekisteri.FSBackend); ok {
+		return true // it hides nothing, and a list may cost much
+	}
 	if v.lister == nil {
 		return false
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/fstest"
 	"testing/synctest"
 	"time"
 
@@ -195,6 +196,38 @@ func (goneBackend) Release(context.Context, rekisteri.Provider, string) (*rekist
 type goneLister struct {
 	goneBackend
 	rekisteri.Lister
+}
+
+// TestBroken shows what is wrong with a provider of which nothing is served. The
+// answer has the status of the document, and its reason.
+func TestBroken(t *testing.T) {
+	for _, test := range []struct {
+		name, file, text string
+		status           int
+		reason           string
+		want             string // on the page
+	}{
+		{name: "no release", file: "acme/foo/1.0.0/README", status: 404, reason: "not_found", want: "there is no SHA256SUMS"},
+		{name: "a document that cannot be read", file: "acme/foo.json", text: "{", status: 500, reason: "error", want: "it is not a metadata document"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b := rekisteri.NewFSBackend(fstest.MapFS{"acme/bar.json": {Data: []byte("{}")}, test.file: {Data: []byte(test.text)}}, nil)
+			var e rekisteri.Event
+			h := newPages(t, b, &browse.Options{
+				Observe: func(_ *http.Request, event rekisteri.Event) { e = event },
+				Problems: func(req *http.Request, p rekisteri.Provider) ([]rekisteri.Problem, error) {
+					return b.Problems(req.Context(), p)
+				},
+			})
+			for range 2 { // once from the cache
+				w := get(h, "/providers/acme/foo")
+				wantPage(t, w, test.status, test.want, "What is wrong")
+				if e.Status != test.status || e.Err == nil || e.Reason != test.reason || e.Bytes != int64(w.Body.Len()) {
+					t.Errorf("the event is %+v", e)
+				}
+			}
+		})
+	}
 }
 
 // TestManyVersions has the page of a provider with 400 versions stay small.

@@ -2,6 +2,7 @@ package browse
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"html/template"
 	"net/http"
@@ -29,7 +30,7 @@ type key struct {
 	services string
 	json     bool
 	problems bool // the page shows some
-	gone     bool // there are no versions
+	code     int  // for the listing; 200 unless there is none
 }
 
 // A cached is a page and what it was made from. The pointers are weak, so that a
@@ -115,8 +116,8 @@ func (v *visit) framed(title string, content template.HTML, data any) (*page.Pag
 	return page.New(bytes.Clone(body.Bytes())), nil
 }
 
-// show answers with a page.
-func (v *visit) show(k key, c *cached) error {
+// show answers with a page. failure says why the page has an error status.
+func (v *visit) show(k key, c *cached, failure error) error {
 	p, contentType := c.page, htmlType
 	if k.json {
 		contentType = jsonType
@@ -127,6 +128,9 @@ func (v *visit) show(k key, c *cached) error {
 			return err
 		}
 		v.gzip.Compress(p)
+	}
+	if failure != nil {
+		v.report(failure, c.code)
 	}
 	return v.send(c.code, p, contentType, "private, no-cache")
 }
@@ -180,19 +184,15 @@ func errorJSON(code int) []byte {
 }
 
 // wantsJSON reports whether the request prefers JSON to HTML.
-func wantsJSON(req *http.Request) bool {
-	html, json := accepted(req)
-	return json > html
-}
+func wantsJSON(req *http.Request) bool { return preference(req) < 0 }
 
-// accepted returns how much the request wants HTML and JSON, by its Accept header.
-func accepted(req *http.Request) (html, json float64) {
-	lines := req.Header["Accept"]
-	if len(lines) == 0 {
-		return 1, 1
-	}
+// preference returns whether the request prefers HTML, by its Accept header: a
+// positive number, or a negative one if it prefers JSON, or zero. Of two with the
+// same weight, it prefers the one that is named.
+func preference(req *http.Request) int {
+	var html, json float64     // the weights
 	var htmlRank, jsonRank int // of the range that decides: an exact one outranks others
-	for _, line := range lines {
+	for _, line := range req.Header["Accept"] {
 		for part := range strings.SplitSeq(line, ",") {
 			name, params, _ := strings.Cut(part, ";")
 			q := 1.0
@@ -218,7 +218,7 @@ func accepted(req *http.Request) (html, json float64) {
 			}
 		}
 	}
-	return html, json
+	return cmp.Or(cmp.Compare(html, json), cmp.Compare(htmlRank, jsonRank))
 }
 
 // prefer returns the weight of the range with the higher rank.

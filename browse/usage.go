@@ -66,7 +66,7 @@ func (v *visit) address() (host, services string) {
 	if v.host != "" {
 		return v.host, ""
 	}
-	host = sourceHost(v.req.Host)
+	host = names.SourceHost(v.req.Host)
 	if host == "" || v.req.TLS != nil || !isLoopback(host) {
 		return host, ""
 	}
@@ -85,22 +85,4 @@ func isLoopback(host string) bool {
 	name, _, _ := strings.Cut(host, ":")
 	ip := net.ParseIP(name)
 	return name == "localhost" || ip != nil && ip.IsLoopback()
-}
-
-// sourceHost returns a host and its port as source addresses have them: in lower
-// case, and without the port of https. It is empty if s is not a host name: the Host
-// header may have any text.
-func sourceHost(s string) string {
-	s = strings.TrimSuffix(names.Lower(s), ":443")
-	name, port, hasPort := strings.Cut(s, ":")
-	if len(name) > 253 || hasPort && (port == "" || len(port) > 5 || strings.Trim(port, "0123456789") != "") {
-		return ""
-	}
-	for label := range strings.SplitSeq(name, ".") {
-		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
-			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
-			return ""
-		}
-	}
-	return s
 }

@@ -63,13 +63,13 @@ func (f *FS) Claim(ctx context.Context, dir string) (*rekisteri.Staged, error) {
 // has three steps:
 //
 //  1. Put SHA256SUMS, if there is none. It claims the version for its release,
-//     for ever: a process that finds it without its signature completes that
-//     release.
+//     for ever: a process that finds it without its signature can publish only
+//     that release.
 //  2. Copy the other files. They have the digests in SHA256SUMS, so it does no
 //     harm if several processes copy them.
 //  3. Put the signature, if there is none. Readers wait for it.
 func (f *FS) Commit(ctx context.Context, dir string, files []rekisteri.Staged) error {
-	// Once the version is claimed, only this release can be published as it. A
+	// Once the version is claimed, no other release can be published under it. A
 	// commit therefore goes on when the client hangs up.
 	ctx = context.WithoutCancel(ctx)
 	sums, rest, signature := files[0], files[1:len(files)-1], files[len(files)-1]

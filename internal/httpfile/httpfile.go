@@ -10,6 +10,8 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"runtime/debug"
+	"strings"
 	"time"
 )
 
@@ -54,6 +56,11 @@ func Serve(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, sent
 	if srv, ok := req.Context().Value(http.ServerContextKey).(*http.Server); ok && srv.WriteTimeout > 0 {
 		cw.timeout = max(srv.WriteTimeout, minWriteTimeout)
 	}
+	if strings.Contains(req.Header.Get("Range"), ",") {
+		shared := &sharedContent{content: content, turn: make(chan struct{}, 1)}
+		defer shared.end()
+		content = shared
+	}
 	http.ServeContent(cw, req, "", time.Time{}, content)
 	switch {
 	case cw.refused != 0:
@@ -65,6 +72,56 @@ func Serve(w http.ResponseWriter, req *http.Request, content io.ReadSeeker, sent
 		return &HungUpError{sent.Bytes, cw.err}
 	}
 	return fmt.Errorf("the file cannot be read after %d bytes: %w", sent.Bytes, cw.source.err)
+}
+
+// A sharedContent is content that http.ServeContent reads in a goroutine of its
+// own, as it does for several ranges. The goroutine may outlive ServeContent, and
+// the caller of Serve may close the content then. A panic there would end the
+// process.
+type sharedContent struct {
+	content io.ReadSeeker
+	turn    chan struct{} // has an element while the content is in use
+	ended   bool          // it must not be used any more
+}
+
+// end waits until the content is not in use, and lets nobody use it any more.
+func (c *sharedContent) end() {
+	c.turn <- struct{}{}
+	c.ended = true
+	<-c.turn
+}
+
+// Read implements [io.Reader].
+func (c *sharedContent) Read(b []byte) (n int, err error) {
+	err = c.use(func() error {
+		n, err = c.content.Read(b)
+		return err
+	})
+	return n, err
+}
+
+// Seek implements [io.Seeker].
+func (c *sharedContent) Seek(offset int64, whence int) (at int64, err error) {
+	err = c.use(func() error {
+		at, err = c.content.Seek(offset, whence)
+		return err
+	})
+	return at, err
+}
+
+// use calls f unless the content has ended. A panic is an error.
+func (c *sharedContent) use(f func() error) (err error) {
+	c.turn <- struct{}{}
+	defer func() { <-c.turn }()
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic: %v\n%s", v, debug.Stack())
+		}
+	}()
+	if c.ended {
+		return os.ErrClosed
+	}
+	return f()
 }
 
 // A writer is the ResponseWriter for http.ServeContent. If the server has a write

@@ -6,7 +6,10 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/rekisteri/rekisteri/internal/httpfile"
 )
@@ -43,6 +46,68 @@ type closing struct{ http.ResponseWriter }
 var errClosed = errors.New("the connection is closed")
 
 func (closing) Write([]byte) (int, error) { return 0, errClosed }
+
+// A slow file takes a second for each read. It notices reads after it was closed.
+type slow struct {
+	io.ReadSeeker
+	closed, late atomic.Bool
+}
+
+func (s *slow) Read(b []byte) (int, error) {
+	time.Sleep(time.Second)
+	if s.closed.Load() {
+		s.late.Store(true)
+	}
+	return s.ReadSeeker.Read(b)
+}
+
+// A hangingUp ResponseWriter fails to write after half a second.
+type hangingUp struct{ http.ResponseWriter }
+
+func (hangingUp) Write([]byte) (int, error) {
+	time.Sleep(time.Second / 2)
+	return 0, errClosed
+}
+
+// The caller closes a file as soon as Serve returns, so nothing must read it any
+// more. For several ranges, net/http reads it in a goroutine of its own.
+func TestServeEndsReading(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		req := httptest.NewRequest("GET", "/", nil)
+		req.Header.Set("Range", "bytes=0-1,4-5")
+		rec := httptest.NewRecorder()
+		rec.Header().Set("Content-Type", "application/zip")
+		content := &slow{ReadSeeker: strings.NewReader("0123456789")}
+		var sent httpfile.Sent
+		err := httpfile.Serve(hangingUp{rec}, req, content, &sent)
+		if _, ok := errors.AsType[*httpfile.HungUpError](err); !ok {
+			t.Errorf("error %v", err)
+		}
+		content.closed.Store(true)
+		time.Sleep(time.Minute)
+		if content.late.Load() {
+			t.Error("the file is read after Serve has returned")
+		}
+	})
+}
+
+// A panicking file panics when it is read.
+type panicking struct{ io.ReadSeeker }
+
+func (panicking) Read([]byte) (int, error) { panic("a bug") }
+
+// A panic in a goroutine of net/http would end the process.
+func TestPanicInRanges(t *testing.T) {
+	req := httptest.NewRequest("GET", "/", nil)
+	req.Header.Set("Range", "bytes=0-1,4-5")
+	rec := httptest.NewRecorder()
+	rec.Header().Set("Content-Type", "application/zip")
+	var sent httpfile.Sent
+	err := httpfile.Serve(rec, req, panicking{strings.NewReader("0123456789")}, &sent)
+	if err == nil || !strings.Contains(err.Error(), "panic: a bug") {
+		t.Errorf("error %v", err)
+	}
+}
 
 func TestServe(t *testing.T) {
 	const text = "0123456789"

@@ -144,3 +144,21 @@ func ValidURL(s string) bool {
 func isUnusual(r rune) bool {
 	return (r < 'a' || r > 'z') && (r < '-' || r > '9') && (r < 'A' || r > 'Z') && r != '_' && r != '~' && r != '+'
 }
+
+// SourceHost returns a host and its port as source addresses have them: in lower
+// case, and without the port of https. It is empty if s is not a host name. The
+// Host header is what anyone may send.
+func SourceHost(s string) string {
+	s = strings.TrimSuffix(Lower(s), ":443")
+	name, port, hasPort := strings.Cut(s, ":")
+	if len(name) > 253 || hasPort && (port == "" || len(port) > 5 || strings.Trim(port, "0123456789") != "") {
+		return ""
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || strings.HasPrefix(label, "-") || strings.HasSuffix(label, "-") ||
+			strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return ""
+		}
+	}
+	return s
+}

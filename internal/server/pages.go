@@ -7,6 +7,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/browse"
+	"github.com/rekisteri/rekisteri/internal/names"
 )
 
 // pages returns the handler for the pages of a registry, or nil if it must not
@@ -26,7 +27,9 @@ func (s *serving) pages(reg *rekisteri.Registry, opts *rekisteri.Options, tree *
 		CacheBytes: opts.PageBytes / 8,
 	}
 	if u, err := url.Parse(s.externalURL); err == nil {
-		settings.Host = u.Host
+		// It is empty for an IP address, for example. Then pages use the Host
+		// header.
+		settings.Host = names.SourceHost(u.Host)
 	}
 	if tokens != nil {
 		settings.Authorize = tokens.AuthorizeBasic

@@ -47,6 +47,7 @@ func TestPages(t *testing.T) {
 	}{
 		{name: "the list", path: "/", status: 200, want: list},
 		{name: "a provider", path: "/providers/acme/foo", args: []string{"-external-url", "https://registry.example.com:8443"}, status: 200, want: foo},
+		{name: "an external URL with an IPv6 address", path: "/providers/acme/foo", args: []string{"-external-url", "https://[::1]:8443"}, status: 200, want: "source  = &#34;127.0.0.1:"},
 		{name: "a provider that is not there", path: "/providers/acme/nothing", status: 404, want: "<h1>Not found</h1>"},
 		{name: "an unknown path", path: "/x", status: 404, want: "<h1>Not found</h1>"},
 		{name: "a document", path: "/v1/providers/acme/foo/versions", status: 200, want: versions},
