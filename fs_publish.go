@@ -117,6 +117,9 @@ func (u *fsPublisher) signingRing(ctx context.Context, p Provider) (*ring, error
 	}
 	ring := newRing(keys)
 	if len(ring.Keys()) == 0 {
+		if ring.lost != nil {
+			return nil, ring.lost
+		}
 		return nil, &UploadError{Detail: fmt.Sprintf("the registry has no signing key for the namespace %s: its operator must add the public key to the tree first, as %s/<name>.asc", p.Namespace, p.Namespace)}
 	}
 	return ring, nil

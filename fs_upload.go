@@ -108,6 +108,9 @@ func (up *upload) checkSignature(signature []byte) error {
 	for _, f := range faults {
 		switch f.Kind {
 		case openpgp.UnknownKey:
+			if up.keys.lost != nil {
+				return up.keys.lost
+			}
 			return &UploadError{Detail: fmt.Sprintf("the registry does not know the signing key %s: its operator must add the public key to the tree first, as %s/<name>.asc (gpg --armor --export %s)", f.KeyID, up.Namespace, f.KeyID)}
 		case openpgp.RevokedKey:
 			return &UploadError{Detail: "the signing key " + f.KeyID + " is revoked, and clients refuse what it signs: sign with another key"}
@@ -226,6 +229,9 @@ func (up *upload) contradiction(store Store, current map[string]Staged) error {
 			return err
 		}
 		if _, err := up.keys.Verify(text, signature, time.Now()); err != nil {
+			if up.keys.lost != nil {
+				return up.keys.lost
+			}
 			return &UploadError{Detail: err.Error()}
 		}
 	}

@@ -53,6 +53,11 @@ type fault struct {
 func (e *fault) Error() string       { return e.text }
 func (e *fault) HTTPStatusCode() int { return e.status }
 
+// A notFound is an error that a driver calls not found.
+type notFound struct{ error }
+
+func (e *notFound) Unwrap() error { return e.error }
+
 var (
 	slowDown  = &fault{gcerrors.Unknown, 503, "SlowDown: Please reduce your request rate"}
 	forbidden = &fault{gcerrors.PermissionDenied, 403, "AccessDenied: the token has expired"}
@@ -107,6 +112,9 @@ func (f *faulty) do(op, key string, request func() error) error {
 func (f *faulty) ErrorCode(err error) gcerrors.ErrorCode {
 	if e, ok := errors.AsType[*fault](err); ok {
 		return e.code
+	}
+	if _, ok := errors.AsType[*notFound](err); ok {
+		return gcerrors.NotFound
 	}
 	return gcerrors.Code(err)
 }

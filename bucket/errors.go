@@ -6,11 +6,13 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"regexp"
 	"sync"
 	"time"
 
+	"github.com/rekisteri/rekisteri/bucket/internal/status"
 	"gocloud.dev/gcerrors"
 )
 
@@ -45,7 +47,16 @@ func failure(op, name string, err error) error {
 
 // isNotFound reports whether the store has answered that there is no such object.
 // That is no proof: [FS.missing] lists it to find out.
-func isNotFound(err error) bool { return gcerrors.Code(err) == gcerrors.NotFound }
+func isNotFound(err error) bool {
+	if gcerrors.Code(err) != gcerrors.NotFound {
+		return false
+	}
+	// This is also the code of azureblob for a host that is not found, and that of
+	// gcsblob for 403.
+	_, isDNS := errors.AsType[*net.DNSError](err)
+	code := status.Of(err)
+	return !isDNS && (code == 0 || code == http.StatusNotFound)
+}
 
 // errTimeout is the cause of the end of a request that took too long.
 var errTimeout = fmt.Errorf("the store has not answered in time: %w", context.DeadlineExceeded)
@@ -109,12 +120,6 @@ func isSlowDown(err error) bool {
 	if gcerrors.Code(err) == gcerrors.ResourceExhausted {
 		return true
 	}
-	if answer, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int // as the errors of the AWS SDK have
-	}](err); ok {
-		code := answer.HTTPStatusCode()
-		return code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests
-	}
-	return false
+	code := status.Of(err)
+	return code == http.StatusServiceUnavailable || code == http.StatusTooManyRequests
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/fstest"
 	"testing/iotest"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
+	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/gcerrors"
 )
@@ -324,5 +326,75 @@ func TestSecrets(t *testing.T) {
 	}
 	if got := fmt.Sprintf("%+v %#v", err, errors.Unwrap(err)); strings.Contains(got, "hunter2") {
 		t.Errorf("with all details: %s", got)
+	}
+}
+
+// TestPublishInOutage tests that a store that fails never makes a correct upload
+// wrong, nor absent: clients would not try again.
+func TestPublishInOutage(t *testing.T) {
+	files := build("1.0.0", "")
+	before := map[string]func(t *testing.T, inner *blob.Bucket, r replica){
+		"nothing": func(*testing.T, *blob.Bucket, replica) {},
+		"all but one staged": func(t *testing.T, _ *blob.Bucket, r replica) {
+			all := names(files)
+			if _, err := r.upload(t, "1.0.0", files, all[:len(all)-1]...); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"claimed": func(t *testing.T, inner *blob.Bucket, r replica) {
+			addObject(t, inner, "acme/foo/1.0.0/"+sumsOf("1.0.0"), files[sumsOf("1.0.0")])
+		},
+		"published": func(t *testing.T, inner *blob.Bucket, r replica) { addRelease(t, inner, "1.0.0") },
+	}
+	for state, prepare := range before {
+		for name, outage := range outages {
+			for _, requests := range []int64{0, 1, 2, 3, 5, 8, 13, 21, 34} { // before the outage
+				t.Run(fmt.Sprintf("%s/%s/%d", state, name, requests), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						sleepUntilSigned()
+						inner, buckets, drivers := newStore(t)
+						addRelease(t, inner, "0.1.0")
+						prepare(t, inner, newReplica(t, memoryOf(inner), nil))
+						time.Sleep(time.Minute)
+						r := newReplica(t, buckets[0], nil)
+						drivers[0].set(beginAfter(requests, drivers[0], outage))
+						for _, file := range names(files) {
+							_, err := r.upload(t, "1.0.0", files, file)
+							denied := strings.Contains(fmt.Sprint(err), "the registry cannot write")
+							if isUploadError(err) && !denied || errors.Is(err, fs.ErrNotExist) {
+								t.Errorf("%s: %v", file, err)
+							}
+						}
+						drivers[0].heal()
+						time.Sleep(3 * time.Minute)
+						if _, err := r.upload(t, "1.0.0", files, names(files)...); err != nil {
+							t.Errorf("after the outage: %v", err)
+						}
+						mustHold(t, inner, "1.0.0", files)
+					})
+				})
+			}
+		}
+	}
+}
+
+// beginAfter returns a change that makes an outage begin after some requests.
+func beginAfter(requests int64, f *faulty, outage func(*faulty)) func(*faulty) {
+	var made atomic.Int64
+	return func(changed *faulty) {
+		changed.before = func(op, key string) error {
+			if made.Add(1) <= requests {
+				return nil
+			}
+			f.mu.Lock()
+			changed.before = nil
+			outage(changed)
+			before := changed.before
+			f.mu.Unlock()
+			if before == nil {
+				return nil
+			}
+			return before(op, key)
+		}
 	}
 }

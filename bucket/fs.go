@@ -9,6 +9,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -39,6 +40,7 @@ type FS struct {
 	throttle throttle
 	listed   *refresh.Map[string, *listing] // by directory
 	probed   atomic.Bool                    // conditional writes work
+	dangling sync.Map                       // namespaces in which a marker had no content
 }
 
 var _ rekisteri.URLFS = (*FS)(nil)
@@ -259,6 +261,7 @@ func (f *FS) missing(op, name string) error {
 			return failure(op, name, errContradiction)
 		}
 	}
+	f.noteMissing(name)
 	return &fs.PathError{Op: op, Path: name, Err: fs.ErrNotExist}
 }
 

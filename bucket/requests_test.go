@@ -13,8 +13,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
+	"google.golang.org/api/googleapi"
 )
 
 // TestRequests tests how many requests each thing costs.
@@ -187,28 +189,36 @@ func TestStreamIsNotBuffered(t *testing.T) {
 
 // TestSlowDown tests that requests stop for a while when the store asks for that.
 func TestSlowDown(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		b, f := newMemory()
-		addObject(t, b, "acme/acme.asc", testKey().Armor())
-		addRelease(t, b, "1.0.0")
-		f.set(func(f *faulty) { f.before = func(string, string) error { return slowDown } })
-		r := newReplica(t, b, nil)
-		reg := rekisteri.New(r, &rekisteri.Options{Logger: quiet(t)})
-		for range 600 {
-			rec := httptest.NewRecorder()
-			reg.ServeHTTP(rec, httptest.NewRequest("GET", "/v1/providers/acme/foo/versions", nil))
-			if rec.Code != http.StatusInternalServerError {
-				t.Fatalf("status %d", rec.Code)
-			}
-			time.Sleep(time.Second)
+	for name, err := range map[string]error{
+		"Amazon": slowDown,
+		"Azure":  &azcore.ResponseError{StatusCode: 503, ErrorCode: "ServerBusy"},
+		"Google": &googleapi.Error{Code: 503},
+	} {
+		t.Run(name, func(t *testing.T) { synctest.Test(t, func(t *testing.T) { testSlowDown(t, err) }) })
+	}
+}
+
+func testSlowDown(t *testing.T, busy error) {
+	b, f := newMemory()
+	addObject(t, b, "acme/acme.asc", testKey().Armor())
+	addRelease(t, b, "1.0.0")
+	f.set(func(f *faulty) { f.before = func(string, string) error { return busy } })
+	r := newReplica(t, b, nil)
+	reg := rekisteri.New(r, &rekisteri.Options{Logger: quiet(t)})
+	for range 600 {
+		rec := httptest.NewRecorder()
+		reg.ServeHTTP(rec, httptest.NewRequest("GET", "/v1/providers/acme/foo/versions", nil))
+		if rec.Code != http.StatusInternalServerError {
+			t.Fatalf("status %d", rec.Code)
 		}
-		if n := len(f.takeCalls()); n > 30 || n < 10 {
-			t.Errorf("%d requests in ten minutes", n)
-		}
-		f.heal()
-		time.Sleep(2 * time.Minute)
-		if _, err := r.Versions(t.Context(), acmeFoo); err != nil {
-			t.Error(err)
-		}
-	})
+		time.Sleep(time.Second)
+	}
+	if n := len(f.takeCalls()); n > 30 || n < 10 {
+		t.Errorf("%d requests in ten minutes", n)
+	}
+	f.heal()
+	time.Sleep(2 * time.Minute)
+	if _, err := r.Versions(t.Context(), acmeFoo); err != nil {
+		t.Error(err)
+	}
 }

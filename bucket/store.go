@@ -221,12 +221,52 @@ func (f *FS) remove(ctx context.Context, key string) error {
 // Staged implements [rekisteri.Store].
 func (f *FS) Staged(ctx context.Context, dir string) ([]rekisteri.Staged, error) {
 	byDir, err := f.staged(ctx, dir)
+	if err != nil {
+		return nil, err
+	}
 	var all []rekisteri.Staged
 	for _, files := range byDir {
 		all = append(all, files...)
 	}
 	sortStaged(all)
-	return all, err
+	namespace, rest := splitDir(dir)
+	if _, some := f.dangling.Load(namespace); !some || rest == "" {
+		return all, nil
+	}
+	content, err := f.contents(ctx, namespace)
+	if err != nil {
+		return nil, err
+	}
+	there := make(map[string]bool)
+	for _, o := range content {
+		there[o.Key] = true
+	}
+	n := len(all)
+	all = slices.DeleteFunc(all, func(s rekisteri.Staged) bool { return !there[s.Path] })
+	if len(all) == n {
+		f.dangling.Delete(namespace)
+	}
+	return all, nil
+}
+
+// contents lists the contents of all files that are staged in a namespace.
+func (f *FS) contents(ctx context.Context, namespace string) ([]*blob.ListObject, error) {
+	prefix := namespace + "/" + dataDir
+	all, err := f.list(ctx, prefix, "")
+	if err != nil {
+		return nil, failure("list", prefix, err)
+	}
+	return all, nil
+}
+
+// noteMissing notes that an object is not there. A marker without its content is
+// left by two processes that remove the same stage at once, or by a rule of the
+// bucket that deletes old objects. Staged then leaves out such markers, which costs
+// a LIST, until there are none.
+func (f *FS) noteMissing(name string) {
+	if namespace, rest := splitDir(name); strings.HasPrefix(rest, dataDir) {
+		f.dangling.Store(namespace, nil)
+	}
 }
 
 // staged returns the staged files, by the directory of their release.
@@ -277,16 +317,17 @@ func (f *FS) discard(ctx context.Context, dir string, files []rekisteri.Staged, 
 	if keep, err := f.mustKeep(ctx, dir, files, before); keep || err != nil {
 		return err
 	}
+	ctx = context.WithoutCancel(ctx) // the markers may have to be put back
 	if err := each(len(files), func(i int) error { return f.remove(ctx, markerOf(dir, files[i])) }); err != nil {
 		return err
 	}
 	// Since the files were listed, another one may have arrived, and completed the
 	// release. A publisher that lists the stage from now on finds it incomplete.
-	since, err := f.Staged(ctx, dir)
+	since, err := f.staged(ctx, dir)
 	if err != nil {
 		return err
 	}
-	keep, err := f.mustKeep(ctx, dir, since, before)
+	keep, err := f.mustKeep(ctx, dir, since[dir], before)
 	if err != nil {
 		return err
 	}
@@ -315,10 +356,9 @@ func (f *FS) mustKeep(ctx context.Context, dir string, files []rekisteri.Staged,
 // discardOrphans removes data objects that have no marker. Interrupted uploads
 // leave them, and so does a discard that was interrupted.
 func (f *FS) discardOrphans(ctx context.Context, namespace string, before time.Time) error {
-	prefix := namespace + "/" + dataDir
-	data, err := f.list(ctx, prefix, "")
+	data, err := f.contents(ctx, namespace)
 	if err != nil {
-		return failure("list", prefix, err)
+		return err
 	}
 	all, err := f.Staged(ctx, namespace)
 	if err != nil {

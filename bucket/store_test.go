@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"math/rand/v2"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -18,9 +19,11 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
+	"github.com/rekisteri/rekisteri/internal/pgptest"
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/driver"
 	"gocloud.dev/blob/memblob"
+	"gocloud.dev/gcerrors"
 )
 
 // newStore returns a bucket with a key, and two more over the same objects that
@@ -525,6 +528,91 @@ func TestDiscard(t *testing.T) {
 				t.Errorf("%q are left, want %d objects", got, test.want)
 			}
 		})
+	}
+}
+
+// TestDiscardThatIsDenied tests that nothing is removed without its marker, if the
+// library of a cloud calls a failure not found.
+func TestDiscardThatIsDenied(t *testing.T) {
+	for name, err := range map[string]error{
+		"403 of Google":             &fault{gcerrors.NotFound, 403, "forbidden"},
+		"no name server, for Azure": &notFound{&net.DNSError{Err: "no such host"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inner, buckets, drivers := newStore(t)
+			files := build("1.0.0", "")
+			r := newReplica(t, buckets[0], nil)
+			if _, err := r.upload(t, "1.0.0", files, names(files)[:3]...); err != nil {
+				t.Fatal(err)
+			}
+			drivers[0].set(failing("DELETE acme/.upload/stage", err))
+			if err := r.fs.Discard(t.Context(), "acme", time.Now().Add(time.Hour)); err == nil {
+				t.Error("no error")
+			}
+			if got := keys(t, inner, "acme/.upload/"); len(got) != 6 {
+				t.Errorf("%q are left", got)
+			}
+		})
+	}
+}
+
+// TestMarkersWithoutContent tests that staged files whose content was removed are
+// not taken for staged.
+func TestMarkersWithoutContent(t *testing.T) {
+	files := build("1.0.0", "")
+	for _, lost := range []func(name string) bool{
+		func(string) bool { return true },
+		func(name string) bool { return name == sumsOf("1.0.0") },
+		func(name string) bool { return name == sigOf("1.0.0") },
+		func(name string) bool { return strings.HasSuffix(name, ".zip") },
+	} {
+		inner, buckets, drivers := newStore(t)
+		r := newReplica(t, buckets[0], nil)
+		drivers[0].set(failing("PUT NEW acme", reset))
+		if _, err := r.upload(t, "1.0.0", files, names(files)...); err == nil {
+			t.Fatal("the upload was not interrupted")
+		}
+		drivers[0].heal()
+		staged, err := r.fs.Staged(t.Context(), "acme/foo/1.0.0")
+		if err != nil || len(staged) != len(files) {
+			t.Fatalf("%d files are staged, %v", len(staged), err)
+		}
+		for _, s := range staged {
+			if lost(s.Name) {
+				if err := inner.Delete(t.Context(), s.Path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		receipt, err := r.upload(t, "1.0.0", files, names(files)...)
+		if err != nil || receipt.State == rekisteri.StateStaged {
+			t.Errorf("receipt %v, %v", receipt, err)
+		}
+		mustHold(t, inner, "1.0.0", files)
+	}
+}
+
+// TestKeyThatCannotBeRead tests that an upload is not refused for good because a
+// key could not be read: clients would not try again.
+func TestKeyThatCannotBeRead(t *testing.T) {
+	files := build("1.0.0", "")
+	for _, others := range []bool{false, true} {
+		inner, buckets, drivers := newStore(t)
+		if others {
+			addObject(t, inner, "acme/other.asc", pgptest.NewKey("other@acme.example").Armor())
+		}
+		r := newReplica(t, buckets[0], nil)
+		for _, name := range names(files) {
+			drivers[0].set(failing("GET acme/acme.asc", reset))
+			if _, err := r.upload(t, "1.0.0", files, name); isUploadError(err) {
+				t.Errorf("%s: %v", name, err)
+			}
+			drivers[0].heal()
+			r = newReplica(t, buckets[0], nil)
+		}
+		if _, err := r.upload(t, "1.0.0", files, names(files)...); err != nil {
+			t.Error(err)
+		}
 	}
 }
 

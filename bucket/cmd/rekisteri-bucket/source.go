@@ -22,6 +22,7 @@ import (
 
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket"
+	"github.com/rekisteri/rekisteri/bucket/internal/status"
 	"github.com/rekisteri/rekisteri/internal/server"
 )
 
@@ -78,19 +79,29 @@ func parseBucket(bucketURL string) (*url.URL, error) {
 		return nil, server.Usagef("set -bucket, or the variable REKISTERI_BUCKET, to the URL of a bucket, such as s3://providers?region=eu-west-1")
 	}
 	u, err := url.Parse(bucketURL)
+	var params url.Values
+	if err == nil {
+		params, err = url.ParseQuery(u.RawQuery) // gocloud ignores parameters that cannot be read
+	}
+	endpoint := params.Get("endpoint")
 	switch {
 	case err != nil:
 		return nil, server.Usagef("-bucket is not a URL, such as s3://providers?region=eu-west-1")
 	case u.Scheme != s3blob.Scheme && u.Scheme != gcsblob.Scheme && u.Scheme != azureblob.Scheme:
 		return nil, server.Usagef("-bucket does not begin with s3://, gs:// or azblob://")
-	case hasUser(u) || hasUser(parse(u.Query().Get("endpoint"))):
+	case hasUser(u) || hasUser(parse(endpoint)):
 		return nil, server.Usagef("-bucket contains credentials, which other users and the log could show: set them where the cloud's own tools look for them, such as AWS_ACCESS_KEY_ID")
+	case endpoint != "" && !isWebURL(parse(endpoint)):
+		return nil, server.Usagef("the endpoint in -bucket is not a URL that begins with https:// or http://, such as https://minio.example")
 	case u.Host == "":
 		return nil, server.Usagef("-bucket names no bucket; an example is %s://providers", u.Scheme)
 	case strings.Trim(u.Path, "/") != "":
 		return nil, server.Usagef("-bucket has a path, which would be ignored: to serve what is below %s, add the parameter prefix=%s/", u.Path, strings.Trim(u.Path, "/"))
 	}
-	if prefix := u.Query().Get("prefix"); prefix != "" && !strings.HasSuffix(prefix, "/") {
+	if params.Has("key") {
+		return nil, server.Usagef("-bucket has the parameter key, which makes a bucket of one object: remove it")
+	}
+	if prefix := params.Get("prefix"); prefix != "" && !strings.HasSuffix(prefix, "/") {
 		return nil, server.Usagef("the prefix %s in -bucket does not end with a slash", prefix)
 	}
 	return u, nil
@@ -103,6 +114,10 @@ func parse(s string) *url.URL {
 }
 
 func hasUser(u *url.URL) bool { return u != nil && u.User != nil }
+
+func isWebURL(u *url.URL) bool {
+	return u != nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
 
 // probeTimeout bounds the search for credentials and the first request.
 const probeTimeout = 15 * time.Second
@@ -121,7 +136,7 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 		return nil
 	case isOutage(err):
 		return &outageError{fmt.Errorf("the bucket %s cannot be reached, so clients get errors until it can: check the network, the endpoint and region in -bucket, and the credentials: %s", name, text(err))}
-	case gcerrors.Code(err) == gcerrors.NotFound:
+	case gcerrors.Code(err) == gcerrors.NotFound && status.Of(err) != http.StatusForbidden: // which gcsblob calls not found
 		return fmt.Errorf("there is no bucket %s: create it, or correct -bucket and its region: %s", name, text(err))
 	}
 	return fmt.Errorf("the bucket %s cannot be listed: set credentials that may list and read it, and check the region in -bucket: %s", name, text(err))
@@ -129,14 +144,11 @@ func probe(ctx context.Context, b *blob.Bucket, name string) error {
 
 // isOutage reports whether the same request may succeed later.
 func isOutage(err error) bool {
-	status := 0
-	if response, ok := errors.AsType[interface {
-		error
-		HTTPStatusCode() int
-	}](err); ok {
-		status = response.HTTPStatusCode()
+	if _, ok := errors.AsType[*net.DNSError](err); ok {
+		return true
 	}
-	switch code := gcerrors.Code(err); {
+	code, status := gcerrors.Code(err), status.Of(err)
+	switch {
 	case code == gcerrors.NotFound || code == gcerrors.PermissionDenied:
 		return false
 	case status >= 400:
@@ -148,10 +160,10 @@ func isOutage(err error) bool {
 	return isNet
 }
 
-var query = regexp.MustCompile(`\?[^\s"]*`)
+var secrets = regexp.MustCompile(`\?[^\s"]*|(//)[^/?#\s"'@]*@`)
 
 // text returns the text of an error in one line, without the queries of URLs,
-// which may have a signature.
+// which may have a signature, and without users, which AWS_ENDPOINT_URL may have.
 func text(err error) string {
-	return strings.Join(strings.Fields(query.ReplaceAllString(err.Error(), "")), " ")
+	return strings.Join(strings.Fields(secrets.ReplaceAllString(err.Error(), "$1")), " ")
 }

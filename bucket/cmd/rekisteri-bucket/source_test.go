@@ -7,14 +7,17 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/rekisteri/rekisteri"
 	"github.com/rekisteri/rekisteri/bucket/internal/storetest"
 	"github.com/rekisteri/rekisteri/internal/server/servertest"
+	"google.golang.org/api/googleapi"
 )
 
 // TestWrongURL has URLs that no bucket can have. The errors have nothing of
@@ -32,6 +35,10 @@ func TestWrongURL(t *testing.T) {
 		{name: "no bucket", url: "s3://?region=eu-west-1", want: "names no bucket"},
 		{name: "a path", url: "s3://providers/team/a?region=eu-west-1", want: "add the parameter prefix=team/a/"},
 		{name: "a prefix without a slash", url: "gs://providers?prefix=team", want: "the prefix team in -bucket does not end with a slash"},
+		{name: "an endpoint without a scheme", url: "s3://providers?endpoint=minio:9000", want: "the endpoint in -bucket is not a URL"},
+		{name: "a user in an endpoint without a scheme", url: "s3://providers?endpoint=AKID:s3cret@127.0.0.1:9000", want: "the endpoint in -bucket is not a URL"},
+		{name: "a parameter that cannot be read", url: "s3://providers?endpoint=http://AKID:s3%zzcret@127.0.0.1", want: "is not a URL"},
+		{name: "one object", url: "s3://providers?region=eu-west-1&key=s3cret", want: "has the parameter key"},
 		{name: "an unknown parameter", url: "s3://providers?regoin=eu-west-1", want: `unknown query parameter "regoin"`},
 		{name: "a wrong value", url: "s3://providers?region=eu-west-1&use_path_style=on", want: "use_path_style"},
 	} {
@@ -122,8 +129,27 @@ func refuse(w http.ResponseWriter) {
 	io.WriteString(w, `<?xml version="1.0" encoding="UTF-8"?><Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>`)
 }
 
+// TestIsOutage has errors as the libraries of the clouds return them.
+func TestIsOutage(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{name: "Azure is busy", err: &azcore.ResponseError{StatusCode: 503, ErrorCode: "ServerBusy"}, want: true},
+		{name: "Azure denies", err: &azcore.ResponseError{StatusCode: 403, ErrorCode: "AuthorizationFailure"}},
+		{name: "Google is busy", err: &googleapi.Error{Code: 503}, want: true},
+		{name: "Google denies", err: &googleapi.Error{Code: 403}},
+		{name: "no name server", err: &url.Error{Op: "Get", URL: "https://acme.blob.core.windows.net", Err: &net.DNSError{Err: "no such host", Name: "acme.blob.core.windows.net", IsNotFound: true}}, want: true},
+	} {
+		if got := isOutage(test.err); got != test.want {
+			t.Errorf("%s: %t", test.name, got)
+		}
+	}
+}
+
 func TestText(t *testing.T) {
-	err := errors.New("GET \"https://acct.blob.example/providers?comp=list&sig=s3cret\":\n  dial tcp: refused")
+	err := errors.New("GET \"https://AKID:s3cret@acct.blob.example/providers?comp=list&sig=s3cret\":\n  dial tcp: refused")
 	if got, want := text(err), `GET "https://acct.blob.example/providers": dial tcp: refused`; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
