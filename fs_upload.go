@@ -2,6 +2,7 @@ package rekisteri
 
 import (
 	"archive/zip"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []st
 		current[s.Name] = s
 	}
 	for _, s := range slices.Backward(all) {
-		if s.Name != sumsName {
+		if s.Name != sumsName || staged[contentKey(s.Name, s.SHA256)].Path != s.Path { // a retry sent it again
 			continue
 		}
 		files, lacks, err := up.choose(store, s, all, staged)
@@ -164,13 +165,18 @@ func (up *upload) judge(store Store, all []Staged) (files []Staged, missing []st
 	return nil, missing, up.contradiction(store, current)
 }
 
-// byContent returns staged files by name and digest.
+// byContent returns the last one of the staged files with each name and digest, by
+// their contentKey.
 func byContent(all []Staged) map[string]Staged {
 	staged := make(map[string]Staged)
 	for _, s := range all {
-		staged[s.Name+" "+hex.EncodeToString(s.SHA256[:])] = s
+		staged[contentKey(s.Name, s.SHA256)] = s
 	}
 	return staged
+}
+
+func contentKey(name string, sum [sha256.Size]byte) string {
+	return name + " " + hex.EncodeToString(sum[:])
 }
 
 // choose returns the files of the release that a staged SHA256SUMS describes,
@@ -189,7 +195,7 @@ func (up *upload) choose(store Store, s Staged, all []Staged, staged map[string]
 		if !release.IsZip(sum.Name) && sum.Name != release.ManifestName(up.Type, up.version) {
 			continue // clients do not need it
 		}
-		f, ok := staged[sum.Name+" "+hex.EncodeToString(sum.SHA256[:])]
+		f, ok := staged[contentKey(sum.Name, sum.SHA256)]
 		if !ok {
 			lacks = append(lacks, sum.Name)
 			continue
@@ -197,7 +203,7 @@ func (up *upload) choose(store Store, s Staged, all []Staged, staged map[string]
 		files = append(files, f)
 	}
 	for _, f := range slices.Backward(all) {
-		if f.Name != release.SignatureName(up.Type, up.version) {
+		if f.Name != release.SignatureName(up.Type, up.version) || staged[contentKey(f.Name, f.SHA256)].Path != f.Path {
 			continue
 		}
 		signature, err := fs.ReadFile(store, f.Path)

@@ -276,8 +276,11 @@ func unixSeconds(t time.Time) float64 { return float64(t.UnixMilli()) / 1000 }
 // observeAll returns a function that calls all observers. It returns nil if there
 // is none, since then nobody needs events.
 func observeAll(observers []func(*http.Request, rekisteri.Event)) func(*http.Request, rekisteri.Event) {
-	if len(observers) == 0 {
+	switch len(observers) {
+	case 0:
 		return nil
+	case 1:
+		return observers[0]
 	}
 	return func(req *http.Request, e rekisteri.Event) {
 		for _, observe := range observers {
