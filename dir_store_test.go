@@ -24,6 +24,9 @@ var errCrash = errors.New("the process has crashed")
 // that is torn, loses nothing that is published, and the same upload completes
 // afterwards.
 func TestCrashAtEveryStep(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	files := releaseOf(t, "1.0.0", "first")
 	published := 0
@@ -127,6 +130,9 @@ func TestStoreSyncsInOrder(t *testing.T) {
 // backends over one directory. One wins; the others get 409. Readers see the
 // release whole or not at all.
 func TestRacingPublishers(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	rounds := 20
 	if testing.Short() {
@@ -201,6 +207,9 @@ func TestRacingPublishers(t *testing.T) {
 
 // A release that one process publishes is visible in another within two seconds.
 func TestPublishedElsewhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	p := newPublishing(t, keyTree())
 	other := p.restart()

@@ -59,11 +59,11 @@ func publishForever(dir string) {
 // A process that is killed while it publishes loses nothing that it has answered
 // with 201, leaves nothing torn, and the next process completes the upload.
 func TestKilledPublisher(t *testing.T) {
-	t.Parallel()
-	rounds := 20
 	if testing.Short() {
-		rounds = 3
+		t.Skip("it is long")
 	}
+	t.Parallel()
+	const rounds = 20
 	p := newPublishing(t, keyTree())
 	promised := make(map[string]bool)
 	for round := range rounds {

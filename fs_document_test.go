@@ -51,6 +51,9 @@ func testReplaced(t *testing.T) {
 
 // TestOneOfMany edits one document of 4,000, and has no other read again.
 func TestOneOfMany(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const n, edited = 1000, 123

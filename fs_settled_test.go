@@ -26,6 +26,9 @@ func provider(i int) rekisteri.Provider {
 // A refresh of releases that have settled costs one call for the provider, and no
 // more than 1,000 a second for the rotation of all of them.
 func TestLooksAreBounded(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		const providers, seconds = 60, 8
@@ -169,6 +172,9 @@ func TestReleaseWithoutTimesSettles(t *testing.T) {
 // A version of a provider that is not in memory is read without the others: a
 // directory, or a part of a document.
 func TestOneVersionIsReadAlone(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtualFS(t, 3, 300, 14, time.Millisecond)
@@ -303,6 +309,9 @@ func TestHungNamespaceIsAlone(t *testing.T) {
 
 // A burst of first requests is answered, if the file system is healthy.
 func TestColdBurst(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		v := newVirtualFS(t, 2000, 1, 4, time.Millisecond)
@@ -367,6 +376,9 @@ func TestUnknownNamespaces(t *testing.T) {
 
 // Providers that are links are not examined one after the other.
 func TestLinkedProviders(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	synctest.Test(t, func(t *testing.T) {
 		const n = 3000
 		v := linkedFS{newVirtualFS(t, n, 1, 2, time.Millisecond)}

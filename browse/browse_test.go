@@ -290,6 +290,9 @@ func (panicking) Versions(context.Context, rekisteri.Provider) (*rekisteri.Listi
 
 // TestCacheBytes has anyone ask for anything: the cache stays within its limit.
 func TestCacheBytes(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	m := newMemory("acme/foo")
 	for _, test := range []struct {
 		limit int64

@@ -83,6 +83,9 @@ func TestList(t *testing.T) {
 
 // TestPaging goes through a long list.
 func TestPaging(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	all := many(5000)
 	h := newPages(t, newMemory(all...), nil)
 	next := regexp.MustCompile(`<a class="rk-next" href="([^"]*)"`)

@@ -8,7 +8,6 @@ import (
 	"slices"
 
 	"github.com/rekisteri/rekisteri"
-	"github.com/rekisteri/rekisteri/internal/openpgp"
 	"github.com/rekisteri/rekisteri/internal/release"
 )
 
@@ -62,8 +61,8 @@ func Contents() map[rekisteri.Provider]Content {
 	contents := make(map[rekisteri.Provider]Content)
 	for _, p := range catalog {
 		keys := make([]rekisteri.SigningKey, 0, len(p.keys))
-		for _, name := range p.keys {
-			keys = append(keys, signingKey(name))
+		for _, key := range p.keys {
+			keys = append(keys, rekisteri.SigningKey{KeyID: key.id, ASCIIArmor: string(file(key.file))})
 		}
 		c := Content{
 			Listing:  cloneListing(&rekisteri.Listing{Versions: p.versions, Warnings: p.warnings}),
@@ -98,13 +97,10 @@ func file(name string) []byte {
 	return data
 }
 
-func signingKey(name string) rekisteri.SigningKey {
-	keys, err := openpgp.ReadKeys(file(name))
-	if err != nil {
-		panic(err)
-	}
-	return rekisteri.SigningKey{KeyID: keys[0].ID, ASCIIArmor: keys[0].Armor}
-}
+// A catalogKey is a file in testdata with one key, in the armor of GnuPG.
+type catalogKey struct{ file, id string }
+
+var acmeKey = catalogKey{file: "acme/acme.asc", id: "1D721C30CCCF5DAD"}
 
 // catalog describes the releases in testdata. It is written by hand, so that a
 // backend that reads the tree is not compared with itself.
@@ -116,13 +112,13 @@ func signingKey(name string) rekisteri.SigningKey {
 // another version.
 var catalog = []struct {
 	provider rekisteri.Provider
-	keys     []string // files of the keys; the first made the signatures
+	keys     []catalogKey // the first made the signatures
 	warnings []string
 	versions []rekisteri.Version
 }{
 	{
 		provider: rekisteri.Provider{Namespace: "acme", Type: "foo"},
-		keys:     []string{"acme/acme.asc"},
+		keys:     []catalogKey{acmeKey},
 		versions: []rekisteri.Version{
 			{Version: "1.0.0", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{darwinARM, linuxAMD, linuxARM}},
 			{Version: "2.0.0-rc.1", Protocols: []string{"6.0"}, Platforms: []rekisteri.Platform{linuxAMD}},
@@ -132,7 +128,7 @@ var catalog = []struct {
 	},
 	{
 		provider: rekisteri.Provider{Namespace: "acme", Type: "foo-bar"},
-		keys:     []string{"acme/foo-bar/foo-bar.asc", "acme/acme.asc"},
+		keys:     []catalogKey{{file: "acme/foo-bar/foo-bar.asc", id: "0893B793198CBDD3"}, acmeKey},
 		warnings: []string{"acme/foo-bar is deprecated: use acme/foo"},
 		versions: []rekisteri.Version{
 			{Version: "1.0.0+build", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{freeBSD386, linuxAMD}},
@@ -141,7 +137,7 @@ var catalog = []struct {
 	},
 	{
 		provider: rekisteri.Provider{Namespace: "acme-labs", Type: "foo"},
-		keys:     []string{"acme-labs/labs.asc"},
+		keys:     []catalogKey{{file: "acme-labs/labs.asc", id: "7D3A0FA247058D92"}},
 		versions: []rekisteri.Version{
 			{Version: "1.0.0", Protocols: []string{"5.0"}, Platforms: []rekisteri.Platform{linuxAMD}},
 			{Version: "1.2.0", Protocols: []string{"6.0"}, Platforms: []rekisteri.Platform{darwinARM, linuxAMD}},

@@ -90,6 +90,9 @@ func TestIndexConcurrently(t *testing.T) {
 
 // TestIndexSize compares Size with the memory that an Index takes.
 func TestIndexSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	small := func(versions int, more func(i int) string) []byte {
 		var list []string
 		for i := range versions {
@@ -142,6 +145,9 @@ func TestVersionSize(t *testing.T) {
 // TestVersionMemory compares Size with the memory that versions take. The
 // structs are counted here.
 func TestVersionMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	text := strings.ReplaceAll(string(largeDocument(200, 14)), "large_", strings.Repeat("long", 50))
 	var said int64
 	took := heapOf(func() any {

@@ -217,6 +217,9 @@ func TestJudgeUntil(t *testing.T) {
 
 // Size is within a factor of 1.5 of the memory that keys take.
 func TestSize(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it is long")
+	}
 	const copies = 64
 	for _, file := range []string{"rsa.asc", "ed25519.asc", "dsa.asc", "subkey.asc", "uids.asc", "rfc9580.asc", "prose.asc", "nistp521.asc", "rsa2048-lapsed.asc", "rotated.asc"} {
 		text := read(t, file)
