@@ -7,12 +7,13 @@
 //	}
 //	fsys := bucket.New(b, nil)
 //	backend := rekisteri.NewFSBackend(fsys, &rekisteri.FSOptions{
-//		Store:      fsys,
+//		Store:        fsys,
 //		RefreshEvery: 10 * time.Second,
 //	})
 //
 // Several registries can serve the same bucket and publish to it. The layout is
-// that of a directory: an object's key is the path of the file.
+// that of a directory: an object's key is the path of the file. Publishing needs a
+// store whose conditional writes are atomic. Those of gocloud's fileblob are not.
 //
 // # Requests
 //

@@ -53,6 +53,9 @@ func copyFS(t testing.TB, b *blob.Bucket, files fs.FS) {
 func TestPublisher(t *testing.T) {
 	for name, open := range stores {
 		t.Run(name, func(t *testing.T) {
+			if name == "fileblob" {
+				t.Skip("two conditional writes at once can both succeed in fileblob")
+			}
 			t.Parallel() // it waits for what the backend sees
 			b := open(t)
 			copyFS(t, b, rekisteritest.Keys())
