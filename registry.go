@@ -222,7 +222,7 @@ type Lister interface {
 }
 
 // A Redirect is an error of [Opener.Open]: the file is at another URL, such as a
-// presigned one of an object store. Whoever has the URL can read the file, so
+// presigned one of an object store. Everyone who has the URL can read the file, so
 // neither Error nor an [Event] contains it.
 //
 // The registry answers a GET request with a 302 to the URL. It answers a HEAD
