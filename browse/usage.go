@@ -40,7 +40,7 @@ func (v *visit) usage(p rekisteri.Provider, latest, host, services string) usage
     }
   }
 }
-`, localName(p.Type), u.Source, latest)
+`, names.LocalName(p.Type), u.Source, latest)
 	if strings.HasPrefix(v.challenge, "Basic ") {
 		u.Credentials = fmt.Sprintf("credentials %q {\n  token = \"…\"\n}\n", host)
 	}
@@ -48,15 +48,6 @@ func (v *visit) usage(p rekisteri.Provider, latest, host, services string) usage
 		u.Services = fmt.Sprintf("host %q {\n  services = { \"providers.v1\" = %q }\n}\n", host, services)
 	}
 	return u
-}
-
-// localName returns a provider's local name in a module, which must begin with a
-// letter.
-func localName(typ string) string {
-	if strings.ContainsAny(typ[:1], "0123456789-_") {
-		return "p" + typ
-	}
-	return typ
 }
 
 // address returns the host in the providers' source addresses; empty: it is not

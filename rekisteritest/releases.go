@@ -105,11 +105,13 @@ var acmeKey = catalogKey{file: "acme/acme.asc", id: "1D721C30CCCF5DAD"}
 // catalog describes the releases in testdata. It is written by hand, so that a
 // backend that reads the tree is not compared with itself.
 //
-// It has the names and versions that backends mix up: a type and a namespace
-// that begin with another one; the same type in two namespaces, with the same
-// version and other files; 9 and 10, which sort in the wrong order as text; and
-// "+", which is an escape in URLs, and is followed by build metadata, which makes
-// another version.
+// It has the names and versions that backends mix up:
+//
+//   - a type, and a namespace, that begin with another one
+//   - the same type in two namespaces, with the same version and other files
+//   - 9 and 10, which sort in the wrong order as text
+//   - "+", which is an escape in URLs; the build metadata after it makes another
+//     version
 var catalog = []struct {
 	provider rekisteri.Provider
 	keys     []catalogKey // the first made the signatures

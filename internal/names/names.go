@@ -162,3 +162,12 @@ func SourceHost(s string) string {
 	}
 	return s
 }
+
+// LocalName returns the local name of a provider in a module. It must begin with a
+// letter, and a type need not.
+func LocalName(typ string) string {
+	if strings.ContainsAny(typ[:1], "0123456789-_") {
+		return "p" + typ
+	}
+	return typ
+}

@@ -110,3 +110,11 @@ func FuzzVersion(f *testing.F) {
 		}
 	})
 }
+
+func TestLocalName(t *testing.T) {
+	for typ, want := range map[string]string{"foo": "foo", "foo-2": "foo-2", "2foo": "p2foo", "-foo": "p-foo", "_foo": "p_foo"} {
+		if got := names.LocalName(typ); got != want {
+			t.Errorf("LocalName(%q) = %q, want %q", typ, got, want)
+		}
+	}
+}

@@ -5,9 +5,9 @@ import (
 	"io"
 	"net"
 	"os"
-	"strings"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/names"
 )
 
 // trialHost is the made-up host name of the registry in the printed commands.
@@ -38,16 +38,7 @@ then TF_CLI_CONFIG_FILE="$PWD/terraform.rc" "$client" init
 else echo 'Neither terraform nor tofu is on the PATH: install one of them, then paste this again.' >&2
 fi
 
-`, p, trialHost, url, localName(p.Type))
-}
-
-// localName returns a provider's local name in a module, which must begin with
-// a letter.
-func localName(providerType string) string {
-	if strings.IndexAny(providerType[:1], "0123456789-_") == 0 {
-		return "p" + providerType
-	}
-	return providerType
+`, p, trialHost, url, names.LocalName(p.Type))
 }
 
 // dialable returns an address that reaches a listener on this machine.
