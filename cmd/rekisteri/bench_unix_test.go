@@ -141,13 +141,10 @@ type command struct {
 	stop func() float64
 }
 
-// startCommand builds the command and starts it on a directory, with more flags.
-func startCommand(b *testing.B, dir string, flags ...string) *command {
-	binary := filepath.Join(b.TempDir(), "rekisteri")
-	if out, err := exec.Command("go", "build", "-trimpath", "-o", binary, ".").CombinedOutput(); err != nil {
-		b.Fatalf("go build: %v\n%s", err, out)
-	}
-	cmd := exec.Command(binary, append([]string{"-addr", "127.0.0.1:0", "-dir", dir}, flags...)...)
+// startCommand starts the command, which is in the directory bin, on a tree, with
+// more flags.
+func startCommand(b *testing.B, bin, dir string, flags ...string) *command {
+	cmd := exec.Command(filepath.Join(bin, "rekisteri"), append([]string{"-addr", "127.0.0.1:0", "-dir", dir}, flags...)...)
 	stderr, err := cmd.StderrPipe()
 	if err != nil {
 		b.Fatal(err)
@@ -243,8 +240,7 @@ func document(b *testing.B, providerType string, releases, platforms int) string
 // BenchmarkCommand compares the command, as it is built and shipped, with a bare
 // handler in another process that writes the same bytes with the same headers.
 // The handler, which is the floor, is measured twice in each round: its two
-// rates differ by noise. The command is measured with and without metrics; what
-// those cost is less than the noise of the rates, and shows in the CPU time.
+// rates differ by noise.
 func BenchmarkCommand(b *testing.B) {
 	const conns = 32
 	dir := b.TempDir()
@@ -260,19 +256,68 @@ func BenchmarkCommand(b *testing.B) {
 	for _, r := range routes {
 		paths = append(paths, r.path)
 	}
-	command := startCommand(b, dir)
+	command := startCommand(b, buildCommand(b), dir)
 	floorAddr := startFloor(b, command.addr, paths)
-	floor, again, registry := loadtest.Dial(b, floorAddr, conns), loadtest.Dial(b, floorAddr, conns), command.dial(b, conns)
-	counting := startCommand(b, dir, "-metrics-addr", "127.0.0.1:0").dial(b, conns)
+	floor, again, registry := loadtest.Dial(b, floorAddr, conns), loadtest.Dial(b, floorAddr, conns), loadtest.Dial(b, command.addr, conns)
 	for _, r := range routes {
 		b.Run(r.name, func(b *testing.B) {
 			for b.Loop() {
-				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, floor, again, registry, counting)
+				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, floor, again, registry)
 			}
 			b.ReportMetric(loadtest.Median(registry.Rates), "requests/s")
 			b.ReportMetric(loadtest.Ratio(registry, floor), "of-floor")
 			b.ReportMetric(loadtest.Ratio(again, floor), "floor-of-floor")
-			b.ReportMetric(loadtest.Median(counting.CPUs)/loadtest.Median(registry.CPUs), "CPU-with-metrics")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// BenchmarkMetrics compares the CPU time of commands with and without metrics. Of
+// each kind there are several processes, and the figure is of all of them: two
+// processes with the same flags differ by more than metrics cost.
+func BenchmarkMetrics(b *testing.B) {
+	if runtime.GOOS != "linux" {
+		b.Skip("the CPU time of a running process is known on Linux only")
+	}
+	const processes, conns = 6, 16
+	dir := b.TempDir()
+	servertest.WriteFile(b, filepath.Join(dir, "acme", "small.json"), document(b, "small", 20, 14))
+	bin := buildCommand(b)
+	kinds := []struct {
+		flags   []string
+		servers []*loadtest.Server
+	}{
+		{},
+		{}, // the difference between the first two is noise
+		{flags: []string{"-metrics-addr", "127.0.0.1:0"}},
+	}
+	var all []*loadtest.Server
+	for range processes {
+		for i := range kinds {
+			s := startCommand(b, bin, dir, kinds[i].flags...).dial(b, conns)
+			kinds[i].servers = append(kinds[i].servers, s)
+			all = append(all, s)
+		}
+	}
+	for _, r := range []struct{ name, path string }{
+		{name: "discovery", path: "/.well-known/terraform.json"},
+		{name: "versions", path: "/v1/providers/acme/small/versions"},
+		{name: "download", path: "/v1/providers/acme/small/0.0.0/download/linux/amd64"},
+	} {
+		b.Run(r.name, func(b *testing.B) {
+			for b.Loop() {
+				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, all...)
+			}
+			var CPU [3]float64 // the mean of the processes' medians
+			for i, kind := range kinds {
+				for _, s := range kind.servers {
+					CPU[i] += loadtest.Median(s.CPUs) / processes
+				}
+			}
+			without := (CPU[0] + CPU[1]) / 2
+			b.ReportMetric(CPU[2]/without, "CPU-with-metrics")
+			b.ReportMetric(CPU[1]/CPU[0], "CPU-noise")
+			b.ReportMetric(without/1000, "us-CPU/request")
 			b.ReportMetric(0, "ns/op")
 		})
 	}
@@ -290,7 +335,7 @@ func BenchmarkTree(b *testing.B) {
 			servertest.WriteFile(b, filepath.Join(dir, "acme", name+".json"), document(b, name, 1+2500/(i+6), 11))
 		}
 	}
-	command := startCommand(b, dir)
+	command := startCommand(b, buildCommand(b), dir)
 	request := loadtest.Request{Status: "200", Paths: packagePaths(b, dir)}
 	conns := loadtest.Dial(b, command.addr, 32)
 	var answers, seconds float64

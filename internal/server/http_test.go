@@ -283,7 +283,7 @@ func TestShutdownUnderLoad(t *testing.T) {
 	}{
 		{name: "new connections", long: true, ask: newConnections},
 		{name: "new connections and a drain", long: true, drain: 200 * time.Millisecond, ask: newConnections},
-		{name: "kept alive", ask: keptAlive},
+		{name: "kept alive", long: true, ask: keptAlive},
 		{name: "kept alive and a drain", long: true, drain: 200 * time.Millisecond, ask: keptAlive},
 		{name: "HTTP2", tls: true, ask: askHTTP2},
 		{name: "HTTP2 and a drain", long: true, tls: true, drain: 200 * time.Millisecond, ask: askHTTP2},

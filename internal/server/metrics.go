@@ -36,22 +36,17 @@ var (
 var durationBounds = [...]time.Duration{time.Millisecond, 5 * time.Millisecond, 25 * time.Millisecond, 100 * time.Millisecond, 500 * time.Millisecond,
 	2500 * time.Millisecond, 10 * time.Second, time.Minute, 5 * time.Minute}
 
-// A requestCounter counts requests. Its maps never change, so that requests do
-// not wait for each other.
+// A requestCounter counts requests. Requests do not wait for each other. All
+// requests count, so it neither hashes labels nor follows pointers.
 type requestCounter struct {
-	requests map[requestKey]*requestCount
-	failures map[string]*atomic.Int64 // by reason
-	uploads  map[string]*atomic.Int64 // by result
-	received atomic.Int64             // bytes of uploads
+	requests []requestCount // by route, method and code
+	failures []atomic.Int64 // by reason
+	uploads  []atomic.Int64 // by result
+	received atomic.Int64   // bytes of uploads
 }
 
-type requestKey struct {
-	route, method string
-	code          int
-}
-
-// A requestCount counts the requests with a key. The fields that most requests
-// change are adjacent, so that they share a cache line.
+// A requestCount counts the requests with the same labels. The fields that most
+// requests change are adjacent, so that they share a cache line.
 type requestCount struct {
 	sent    atomic.Int64 // bytes
 	nanos   atomic.Int64 // the sum of the durations
@@ -59,39 +54,32 @@ type requestCount struct {
 }
 
 func newRequestCounter() *requestCounter {
-	c := &requestCounter{requests: make(map[requestKey]*requestCount), failures: newCounters(metricReasons), uploads: newCounters(metricResults)}
-	for _, route := range metricRoutes {
-		for _, method := range metricMethods {
-			for _, code := range metricCodes {
-				c.requests[requestKey{route, method, code}] = new(requestCount)
-			}
-		}
+	return &requestCounter{
+		requests: make([]requestCount, len(metricRoutes)*len(metricMethods)*len(metricCodes)),
+		failures: make([]atomic.Int64, len(metricReasons)),
+		uploads:  make([]atomic.Int64, len(metricResults)),
 	}
-	return c
 }
 
-func newCounters(labels []string) map[string]*atomic.Int64 {
-	counters := make(map[string]*atomic.Int64)
-	for _, label := range labels {
-		counters[label] = new(atomic.Int64)
-	}
-	return counters
+// count returns the counts of requests with labels.
+func (c *requestCounter) count(route, method string, code int) *requestCount {
+	i := index(metricRoutes, route)
+	i = i*len(metricMethods) + index(metricMethods, method)
+	i = i*len(metricCodes) + index(metricCodes, code)
+	return &c.requests[i]
 }
 
-// known returns v if it is in values, and otherwise the last of the values.
-func known[T comparable](values []T, v T) T {
-	if slices.Contains(values, v) {
-		return v
+// index returns where v is in values. It is the last place if v is not there.
+func index[T comparable](values []T, v T) int {
+	if i := slices.Index(values, v); i >= 0 {
+		return i
 	}
-	return values[len(values)-1]
+	return len(values) - 1
 }
 
 // observe counts a request. It is a [rekisteri.Options.Observe] function.
 func (c *requestCounter) observe(req *http.Request, e rekisteri.Event) {
-	count := c.requests[requestKey{e.Route, req.Method, e.Status}]
-	if count == nil {
-		count = c.requests[requestKey{known(metricRoutes, e.Route), known(metricMethods, req.Method), known(metricCodes, e.Status)}]
-	}
+	count := c.count(e.Route, req.Method, e.Status)
 	bucket := 0
 	for bucket < len(durationBounds) && e.Duration > durationBounds[bucket] {
 		bucket++
@@ -100,15 +88,16 @@ func (c *requestCounter) observe(req *http.Request, e rekisteri.Event) {
 	count.nanos.Add(int64(e.Duration))
 	count.sent.Add(e.Bytes)
 	if e.Err != nil {
-		c.failures[known(metricReasons, e.Reason)].Add(1)
+		c.failures[index(metricReasons, e.Reason)].Add(1)
 	}
 	if e.Route == rekisteri.RouteUpload {
 		c.received.Add(e.Received)
-		c.uploads[uploadResult(e)].Add(1)
+		c.uploads[index(metricResults, uploadResult(e))].Add(1)
 	}
 }
 
-// uploadResult returns what became of an upload.
+// uploadResult returns what became of an upload. If it is not in metricResults, it
+// is an error.
 func uploadResult(e rekisteri.Event) string {
 	switch e.Status {
 	case http.StatusOK:
@@ -122,7 +111,7 @@ func uploadResult(e rekisteri.Event) string {
 	case rekisteri.ReasonUnauthenticated, rekisteri.ReasonForbidden, rekisteri.ReasonNotFound:
 		return "denied"
 	}
-	return known(metricResults, e.Reason)
+	return e.Reason
 }
 
 // An exporter answers with the metrics of the command.
@@ -186,7 +175,7 @@ func (x *exporter) writeRequests(w *metrics.Writer) {
 		all := metrics.Histogram{Bounds: durationBounds[:], Counts: make([]int64, len(durationBounds)+1)}
 		for _, method := range metricMethods {
 			for _, code := range metricCodes {
-				count, n := x.requests[requestKey{route, method, code}], int64(0)
+				count, n := x.count(route, method, code), int64(0)
 				for i := range count.buckets {
 					in := count.buckets[i].Load()
 					all.Counts[i] += in
@@ -222,10 +211,10 @@ func (x *exporter) writeRequests(w *metrics.Writer) {
 }
 
 // writeCounters writes a metric with one label.
-func writeCounters(w *metrics.Writer, name, help, label string, values []string, counters map[string]*atomic.Int64) {
+func writeCounters(w *metrics.Writer, name, help, label string, values []string, counters []atomic.Int64) {
 	w.Begin(name, metrics.TypeCounter, help)
-	for _, value := range values {
-		w.Sample(float64(counters[value].Load()), label, value)
+	for i, value := range values {
+		w.Sample(float64(counters[i].Load()), label, value)
 	}
 }
 

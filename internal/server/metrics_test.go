@@ -219,9 +219,9 @@ func TestUploadMetrics(t *testing.T) {
 		if test.reason != "" {
 			e.Err = io.ErrUnexpectedEOF
 		}
-		uploads, received := x.uploads[test.want].Load(), x.received.Load()
+		uploads, received := x.uploads[index(metricResults, test.want)].Load(), x.received.Load()
 		x.observe(httptest.NewRequest("PUT", "/", nil), e)
-		if x.uploads[test.want].Load() != uploads+1 || x.received.Load() != received+7 {
+		if x.uploads[index(metricResults, test.want)].Load() != uploads+1 || x.received.Load() != received+7 {
 			t.Errorf("%d, %s is not counted as %s", test.status, test.reason, test.want)
 		}
 	}
@@ -247,8 +247,8 @@ func TestMetricLabels(t *testing.T) {
 			t.Errorf("%s has no %s constants", test.file, test.kind)
 		}
 		for _, m := range values {
-			if m[1] != known(test.known, m[1]) {
-				t.Errorf("%s %q is counted as %q", test.kind, m[1], known(test.known, m[1]))
+			if as := test.known[index(test.known, m[1])]; as != m[1] {
+				t.Errorf("%s %q is counted as %q", test.kind, m[1], as)
 			}
 		}
 	}

@@ -60,7 +60,7 @@ func Start(t testing.TB, run func(ctx context.Context, args []string, stdout, st
 	s := new(Server)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0", "-grace", "50ms"}, args...), &s.Stdout, &s.Stderr)
+		ended <- run(ctx, append([]string{"-addr", "127.0.0.1:0", "-grace", "10ms"}, args...), &s.Stdout, &s.Stderr)
 	}()
 	s.Stop = sync.OnceValue(func() error {
 		cancel()
