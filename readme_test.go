@@ -91,6 +91,7 @@ import (
 
 import (
 	"html/template"
+	"io"
 	"io/fs"
 	"net/http"
 	"slices"

@@ -29,7 +29,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
-	"html/template"
+	"io"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -82,16 +82,15 @@ type Options struct {
 	// hides something does not reveal it by accident.
 	Problems func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error)
 
-	// Frame is executed with a [Page] to make a page, such as the layout of a
-	// portal. Nil is a plain page. If a handler around the pages sets the header
-	// Content-Security-Policy, that one is sent; it must allow the style sheet and
-	// the script from the same origin.
-	Frame *template.Template
-
-	// FrameData returns what Frame finds in [Page.Data], such as the name of the
-	// user. If it is set, Frame is executed for each request, and otherwise once
-	// for each page.
-	FrameData func(*http.Request) any
+	// Frame writes the HTML document for a page, such as with the layout of a
+	// portal. It is called for each request for a page. Often it executes an
+	// [html/template.Template], and passes Content as [html/template.HTML]. If it
+	// fails, the answer is 500. Nil is a plain document.
+	//
+	// If a handler around the pages sets the header Content-Security-Policy, that
+	// one is sent. It must allow the style sheet and the script from the same
+	// origin.
+	Frame func(w io.Writer, req *http.Request, p Page) error
 
 	// Logger logs failures of the server at error level, and other refused
 	// requests at debug level. Nil means [slog.Default] at the time of [New].
@@ -104,16 +103,6 @@ type Options struct {
 	// CacheBytes limits the memory for encoded pages, in bytes. Zero is 4 MiB. A
 	// negative number keeps no pages.
 	CacheBytes int64
-}
-
-// A Page is what [Options.Frame] is executed with.
-type Page struct {
-	Title   string        // such as "acme/foo"
-	Content template.HTML // a div element with the content of the page
-	Root    string        // the relative URL of the list of providers
-	Style   string        // the relative URL of the style sheet for Content
-	Script  string        // the relative URL of the script, which adds copy buttons
-	Data    any           // what [Options.FrameData] returned
 }
 
 const (
@@ -135,12 +124,10 @@ type handler struct {
 	authorize func(*http.Request, rekisteri.Provider) error
 	challenge string // of a 401
 	problems  func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error)
-	frame     *template.Template
-	frameData func(*http.Request) any
+	frame     func(io.Writer, *http.Request, Page) error
 	log       *slog.Logger
 	observe   func(*http.Request, rekisteri.Event)
 
-	contents      *template.Template // index, provider and error
 	style, script asset
 	cache         *refresh.Map[key, *cached]
 	cacheBytes    int64
@@ -167,10 +154,9 @@ func New(r *rekisteri.Registry, opts *Options) http.Handler {
 	}
 	h := &handler{
 		registry: r, host: names.SourceHost(opts.Host), authorize: opts.Authorize, challenge: "Bearer", problems: opts.Problems,
-		frame: opts.Frame, frameData: opts.FrameData, log: opts.Logger, observe: opts.Observe,
-		contents: template.Must(template.New("").Funcs(template.FuncMap{"short": short}).ParseFS(assets, "assets/*.html")),
-		style:    newAsset("style.css", "text/css; charset=utf-8"),
-		script:   newAsset("script.js", "text/javascript; charset=utf-8"),
+		frame: opts.Frame, log: opts.Logger, observe: opts.Observe,
+		style:  newAsset("style.css", "text/css; charset=utf-8"),
+		script: newAsset("script.js", "text/javascript; charset=utf-8"),
 	}
 	h.lister, _ = r.Backend().(rekisteri.Lister)
 	if h.authorize == nil {
@@ -178,9 +164,6 @@ func New(r *rekisteri.Registry, opts *Options) http.Handler {
 	}
 	if opts.Realm != "" {
 		h.challenge = fmt.Sprintf(`Basic realm="%s", charset="UTF-8"`, strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(opts.Realm))
-	}
-	if h.frame == nil {
-		h.frame = h.contents.Lookup("frame.html")
 	}
 	if h.log == nil {
 		h.log = slog.Default()

@@ -172,52 +172,43 @@ func page(t *testing.T, body, start string) string {
 	return strings.TrimPrefix(start, "assets/") + version
 }
 
-// TestFrame puts pages into the layout of a portal.
+// TestFrame puts pages into the layout of a portal, which greets the user.
 func TestFrame(t *testing.T) {
-	executed := 0
-	frame := template.Must(template.New("portal").Funcs(template.FuncMap{"count": func() string { executed++; return "" }}).Parse(
-		`{{count}}<title>{{.Title}}</title><link href="{{.Style}}"><script src="{{.Script}}"></script><a href="{{.Root}}">providers</a>{{.Data}}|{{.Content}}`))
-	user := func(req *http.Request) any { return req.Header.Get("User") }
-	for _, test := range []struct {
-		name  string
-		opts  browse.Options
-		user  string
-		times int // that the frame is executed for two requests
-	}{
-		{name: "for everyone", opts: browse.Options{Frame: frame}, times: 1},
-		{name: "for a user", opts: browse.Options{Frame: frame, FrameData: user}, user: "Ann <b>", times: 2},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			h := newPages(t, newMemory("acme/foo"), &test.opts)
-			for _, url := range []string{"/", "/providers/acme/foo"} {
-				executed = 0
-				get(h, url, "User: somebody")
-				w := get(h, url, "User: "+test.user)
-				wantPage(t, w, 200, template.HTMLEscapeString(test.user)+`|<div class="rk">`, `assets/style.css?v=`, `assets/script.js?v=`)
-				if executed != test.times {
-					t.Errorf("GET %s: the frame was executed %d times", url, executed)
-				}
-				etag := w.Header().Get("Etag")
-				if again := get(h, url, "User: "+test.user, "If-None-Match: "+etag); again.Code != 304 {
-					t.Errorf("GET %s again: %d", url, again.Code)
-				}
+	layout := template.Must(template.New("portal").Parse(
+		`<title>{{.Title}}</title><link href="{{.Style}}"><script src="{{.Script}}"></script><a href="{{.Root}}">providers</a>{{.User}}|{{.Content}}`))
+	h := newPages(t, newMemory("acme/foo"), &browse.Options{Frame: func(w io.Writer, req *http.Request, p browse.Page) error {
+		return layout.Execute(w, struct {
+			browse.Page
+			Content template.HTML
+			User    string
+		}{p, template.HTML(p.Content), req.Header.Get("User")})
+	}})
+	for _, user := range []string{"Ann <b>", "Bob"} {
+		for url, title := range map[string]string{"/": "Providers", "/providers/acme/foo": "acme/foo"} {
+			w := get(h, url, "User: "+user)
+			wantPage(t, w, 200, `<title>`+title+`</title>`, template.HTMLEscapeString(user)+`|<div class="rk">`, `assets/style.css?v=`, `assets/script.js?v=`)
+			etag := w.Header().Get("Etag")
+			if again := get(h, url, "User: "+user, "If-None-Match: "+etag); again.Code != 304 {
+				t.Errorf("GET %s again: %d", url, again.Code)
 			}
-			wantPage(t, get(h, "/x", "User: "+test.user), 404, template.HTMLEscapeString(test.user)+`|<div class="rk rk-error">`)
-		})
+			if other := get(h, url, "User: x", "If-None-Match: "+etag); other.Code != 200 {
+				t.Errorf("GET %s as another user: %d", url, other.Code)
+			}
+		}
+		wantPage(t, get(h, "/x", "User: "+user), 404, template.HTMLEscapeString(user)+`|<div class="rk rk-error">`)
 	}
-	h := newPages(t, newMemory("acme/foo"), &browse.Options{Frame: frame})
 	w := httptest.NewRecorder()
 	w.Header().Set("Content-Security-Policy", "default-src 'self'")
 	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
 	if csp := w.Header().Values("Content-Security-Policy"); !slices.Equal(csp, []string{"default-src 'self'"}) {
 		t.Errorf("the policy of the portal became %q", csp)
 	}
-	broken := template.Must(template.New("").Parse("{{.Nothing}}"))
-	for _, data := range []func(*http.Request) any{nil, user} {
-		h = newPages(t, newMemory("acme/foo"), &browse.Options{Frame: broken, FrameData: data})
-		if w := get(h, "/"); w.Code != 500 || w.Body.String() != `{"errors":["Internal Server Error"]}` {
-			t.Errorf("a broken frame: %d %s", w.Code, w.Body)
-		}
+	h = newPages(t, newMemory("acme/foo"), &browse.Options{Frame: func(w io.Writer, _ *http.Request, _ browse.Page) error {
+		io.WriteString(w, "a part")
+		return errors.New("broken")
+	}})
+	if w := get(h, "/"); w.Code != 500 || w.Body.String() != `{"errors":["Internal Server Error"]}` {
+		t.Errorf("a broken frame: %d %s", w.Code, w.Body)
 	}
 }
 
@@ -386,11 +377,10 @@ func TestCost(t *testing.T) {
 
 // A page is made once, and while nothing changes, sent again.
 func TestMadeOnce(t *testing.T) {
-	made := 0
-	frame := template.Must(template.New("").Funcs(template.FuncMap{"count": func() string { made++; return "" }}).Parse(`{{count}}{{.Content}}`))
 	m := newMemory("acme/foo", "acme/bar")
 	problems := []rekisteri.Problem{{Path: "a"}}
-	h := newPages(t, m, &browse.Options{Frame: frame, Problems: func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error) {
+	seen := make(map[any]bool)
+	h := newPages(t, m, &browse.Options{Problems: func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error) {
 		return slices.Clone(problems), nil
 	}})
 	for _, step := range []struct {
@@ -414,11 +404,17 @@ func TestMadeOnce(t *testing.T) {
 		{name: "a filter", url: "/?q=x", made: 1},
 		{name: "a new provider", change: func() { m.listings[rekisteri.Provider{Namespace: "acme", Type: "new"}] = m.listings[foo] }, url: "/", made: 1},
 	} {
-		made = 0
 		if step.change != nil {
 			step.change()
 		}
 		wantPage(t, get(h, step.url), 200)
+		made := 0
+		for _, page := range browse.Pages(h) {
+			if !seen[page] {
+				seen[page] = true
+				made++
+			}
+		}
 		if made != step.made {
 			t.Errorf("%s: made %d times, want %d", step.name, made, step.made)
 		}

@@ -18,17 +18,16 @@ import (
 // perPage is the number of providers on a page of the list.
 const perPage = 200
 
-// A list is the data of a page of the list of providers, for the JSON and for the
-// template.
+// A list is a page of the list of providers.
 type list struct {
 	Providers  []listed `json:"providers"`
 	Next       string   `json:"next,omitempty"`       // the URL of the next page, relative to this one
 	Incomplete bool     `json:"incomplete,omitempty"` // some providers could not be listed
 
-	Root   string  `json:"-"`
-	Query  string  `json:"-"`
-	First  string  `json:"-"` // the URL of the first page; empty: this is it
-	Groups []group `json:"-"`
+	root   string
+	query  string
+	first  string // the URL of the first page; empty: this is it
+	groups []group
 }
 
 // A listed is a provider in the list.
@@ -40,23 +39,21 @@ type listed struct {
 
 // A group is the providers of a namespace on a page.
 type group struct {
-	Namespace string
-	URL       string // of the list of this namespace
-	Providers []listed
+	namespace string
+	url       string // of the list of this namespace
+	providers []listed
 }
 
-// Summary says how many providers the page has.
-func (l *list) Summary() string {
+// summary says how many providers the page has.
+func (l *list) summary() string {
 	n := strconv.Itoa(len(l.Providers))
 	switch {
-	case l.First != "":
+	case l.first != "":
 		return n + " more"
 	case l.Next != "":
 		return "The first " + n
-	case len(l.Providers) == 1:
-		return "1 provider"
 	}
-	return n + " providers"
+	return count(len(l.Providers), "provider")
 }
 
 // index answers with the list of providers.
@@ -71,7 +68,7 @@ func (v *visit) index() error {
 	c, ok := v.cache.Get(k)
 	if !ok {
 		c = &cached{code: http.StatusOK, title: "Providers"}
-		if err := v.make(k, nil, c, "index.html", v.newList(shown, filter, after, more, incomplete)); err != nil {
+		if err := v.make(k, nil, c, v.newList(shown, filter, after, more, incomplete)); err != nil {
 			return err
 		}
 	}
@@ -145,7 +142,7 @@ func sumOf(shown []rekisteri.Provider, filter, after string, more, incomplete bo
 
 // newList returns a page of the list.
 func (v *visit) newList(shown []rekisteri.Provider, filter, after string, more, incomplete bool) *list {
-	l := &list{Root: v.root, Query: filter, Incomplete: incomplete, Providers: make([]listed, 0, len(shown))}
+	l := &list{root: v.root, query: filter, Incomplete: incomplete, Providers: make([]listed, 0, len(shown))}
 	address := func(q, after string) string {
 		values := make(url.Values)
 		if q != "" {
@@ -162,17 +159,17 @@ func (v *visit) newList(shown []rekisteri.Provider, filter, after string, more, 
 	for _, p := range shown {
 		at := listed{p.Namespace, p.Type, "providers/" + url.PathEscape(p.Namespace) + "/" + url.PathEscape(p.Type)}
 		l.Providers = append(l.Providers, at)
-		if n := len(l.Groups); n == 0 || l.Groups[n-1].Namespace != p.Namespace {
-			l.Groups = append(l.Groups, group{Namespace: p.Namespace, URL: address(p.Namespace+"/", "")})
+		if n := len(l.groups); n == 0 || l.groups[n-1].namespace != p.Namespace {
+			l.groups = append(l.groups, group{namespace: p.Namespace, url: address(p.Namespace+"/", "")})
 		}
-		last := &l.Groups[len(l.Groups)-1]
-		last.Providers = append(last.Providers, at)
+		last := &l.groups[len(l.groups)-1]
+		last.providers = append(last.providers, at)
 	}
 	if more {
 		l.Next = address(filter, shown[len(shown)-1].String())
 	}
 	if after != "" {
-		l.First = address(filter, "")
+		l.first = address(filter, "")
 	}
 	return l
 }

@@ -27,7 +27,7 @@ const (
 // expiresSoon is how long before its expiry a key is marked.
 const expiresSoon = 30 * 24 * time.Hour
 
-// A details is the data of a provider's page, for the JSON and for the template.
+// A details is what the page of a provider shows.
 type details struct {
 	Namespace string       `json:"namespace"`
 	Type      string       `json:"type"`
@@ -38,10 +38,10 @@ type details struct {
 	Keys      []signingKey `json:"signing_keys"`
 	Problems  []problem    `json:"problems,omitempty"`
 
-	Root          string         `json:"-"`
-	NamespaceURL  string         `json:"-"` // of the list of the namespace
-	ProblemGroups []problemGroup `json:"-"` // the problems, in groups
-	usage         `json:"-"`
+	root          string
+	namespaceURL  string // of the list of the namespace
+	problemGroups []problemGroup
+	usage         usage
 }
 
 // A version is a version of a provider.
@@ -50,10 +50,10 @@ type version struct {
 	Protocols []string   `json:"protocols"`
 	Platforms []platform `json:"platforms"`
 
-	Systems    []system `json:"-"`
-	IsLatest   bool     `json:"-"`
-	Prerelease bool     `json:"-"`
-	TooOld     bool     `json:"-"` // clients do not install it
+	systems    []system
+	isLatest   bool
+	prerelease bool
+	tooOld     bool // clients do not install it
 }
 
 type platform struct {
@@ -63,8 +63,8 @@ type platform struct {
 
 // A system is an operating system and its architectures.
 type system struct {
-	OS    string
-	Archs []string
+	os    string
+	archs []string
 }
 
 // A signingKey is a key that the latest version is signed with, or may be.
@@ -77,8 +77,8 @@ type signingKey struct {
 	OwnerURL    string     `json:"owner_url,omitempty"`
 }
 
-// Spaced returns the fingerprint in groups of four, as gpg prints it.
-func (k signingKey) Spaced() string {
+// spaced returns the fingerprint in groups of four, as gpg prints it.
+func (k signingKey) spaced() string {
 	var b strings.Builder
 	for i := 0; i < len(k.Fingerprint); i += 4 {
 		if i > 0 {
@@ -111,21 +111,9 @@ type problem struct {
 // A problemGroup is a problem that one or several files have.
 type problemGroup struct {
 	problem
-	Paths []string // the first of them
-	More  int      // how many others there are
+	paths []string // the first of them
+	more  int      // how many others there are
 }
-
-// FirstProblems and OtherProblems divide the problems.
-func (d *details) FirstProblems() []problemGroup {
-	return d.ProblemGroups[:min(firstProblems, len(d.ProblemGroups))]
-}
-func (d *details) OtherProblems() []problemGroup {
-	return d.ProblemGroups[min(firstProblems, len(d.ProblemGroups)):]
-}
-
-// Newest and Older divide the versions.
-func (d *details) Newest() []*version { return d.Versions[:min(newestVersions, len(d.Versions))] }
-func (d *details) Older() []*version  { return d.Versions[min(newestVersions, len(d.Versions)):] }
 
 // provider answers with the page of a provider.
 func (v *visit) provider(namespace, typ string) error {
@@ -184,9 +172,9 @@ func (v *visit) provider(namespace, typ string) error {
 	d.addProblems(problems)
 	d.Keys, made.until = keysOf(rel, time.Now())
 	d.usage = v.usage(p, d.Latest, host, services)
-	d.Source, d.Root = d.usage.Source, v.root
-	d.NamespaceURL = v.root + "?" + url.Values{"q": {p.Namespace + "/"}}.Encode()
-	if err := v.make(k, c, made, "provider.html", d); err != nil {
+	d.Source, d.root = d.usage.source, v.root
+	d.namespaceURL = v.root + "?" + url.Values{"q": {p.Namespace + "/"}}.Encode()
+	if err := v.make(k, c, made, d); err != nil {
 		return err
 	}
 	return v.show(k, made, failure)
@@ -199,7 +187,7 @@ func newDetails(p rekisteri.Provider, l *rekisteri.Listing) *details {
 		d.Warnings = l.Warnings
 	}
 	if latest := latestOf(d.Versions); latest != nil {
-		latest.IsLatest, d.Latest = true, latest.Version
+		latest.isLatest, d.Latest = true, latest.Version
 	}
 	return d
 }
@@ -244,13 +232,13 @@ func (d *details) addProblems(all []rekisteri.Problem) {
 		same.Path = ""
 		i, ok := at[same]
 		if !ok {
-			i, at[same] = len(d.ProblemGroups), len(d.ProblemGroups)
-			d.ProblemGroups = append(d.ProblemGroups, problemGroup{problem: p})
+			i, at[same] = len(d.problemGroups), len(d.problemGroups)
+			d.problemGroups = append(d.problemGroups, problemGroup{problem: p})
 		}
-		if g := &d.ProblemGroups[i]; len(g.Paths) < firstPaths {
-			g.Paths = append(g.Paths, p.Path)
+		if g := &d.problemGroups[i]; len(g.paths) < firstPaths {
+			g.paths = append(g.paths, p.Path)
 		} else {
-			g.More++
+			g.more++
 		}
 	}
 }
@@ -268,7 +256,7 @@ func versionsOf(l *rekisteri.Listing) []*version {
 			continue
 		}
 		seen[from.Version] = true
-		v := &version{Version: from.Version, Protocols: []string{}, Platforms: []platform{}, Prerelease: semver.Prerelease("v"+from.Version) != ""}
+		v := &version{Version: from.Version, Protocols: []string{}, Platforms: []platform{}, prerelease: semver.Prerelease("v"+from.Version) != ""}
 		for _, protocol := range from.Protocols {
 			if names.ValidProtocol(protocol) {
 				v.Protocols = append(v.Protocols, protocol)
@@ -279,8 +267,8 @@ func versionsOf(l *rekisteri.Listing) []*version {
 				v.Platforms = append(v.Platforms, platform(on))
 			}
 		}
-		v.TooOld = len(v.Protocols) > 0 && !slices.ContainsFunc(v.Protocols, names.Installable)
-		v.Systems = systemsOf(v.Platforms)
+		v.tooOld = len(v.Protocols) > 0 && !slices.ContainsFunc(v.Protocols, names.Installable)
+		v.systems = systemsOf(v.Platforms)
 		versions = append(versions, v)
 	}
 	slices.SortFunc(versions, func(a, b *version) int {
@@ -298,11 +286,11 @@ func systemsOf(platforms []platform) (systems []system) {
 		return strings.Compare(a.OS+"_"+a.Arch, b.OS+"_"+b.Arch)
 	})
 	for _, on := range slices.Compact(sorted) {
-		if n := len(systems); n == 0 || systems[n-1].OS != on.OS {
-			systems = append(systems, system{OS: on.OS})
+		if n := len(systems); n == 0 || systems[n-1].os != on.OS {
+			systems = append(systems, system{os: on.OS})
 		}
 		last := &systems[len(systems)-1]
-		last.Archs = append(last.Archs, on.Arch)
+		last.archs = append(last.archs, on.Arch)
 	}
 	return systems
 }
@@ -312,9 +300,9 @@ func systemsOf(platforms []platform) (systems []system) {
 func latestOf(versions []*version) (latest *version) {
 	rank := func(v *version) int {
 		switch {
-		case v.TooOld || len(v.Platforms) == 0:
+		case v.tooOld || len(v.Platforms) == 0:
 			return 0
-		case v.Prerelease:
+		case v.prerelease:
 			return 1
 		}
 		return 2

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"html/template"
 	"net/http"
 	"slices"
 	"strconv"
@@ -14,6 +13,7 @@ import (
 	"weak"
 
 	"github.com/rekisteri/rekisteri"
+	"github.com/rekisteri/rekisteri/internal/html"
 	"github.com/rekisteri/rekisteri/internal/page"
 )
 
@@ -37,9 +37,9 @@ type key struct {
 // page does not keep a whole release in memory. It is immutable.
 type cached struct {
 	code    int
-	page    *page.Page // nil: the frame is executed for each request
+	page    *page.Page // nil: the frame is made for each request
 	title   string
-	content template.HTML
+	content html.Node
 
 	latest     string // the version of release
 	listing    weak.Pointer[rekisteri.Listing]
@@ -55,30 +55,24 @@ func (c *cached) isOf(l *rekisteri.Listing, rel *rekisteri.Release, problems []r
 		slices.Equal(c.problems, problems) && (c.until.IsZero() || time.Now().Before(c.until))
 }
 
-// make fills in a page: as JSON, or with a template. old is what is in the cache
-// for the key, or nil.
-func (v *visit) make(k key, old, c *cached, name string, data any) error {
+// A viewer is data that is shown as JSON, or as HTML.
+type viewer interface{ view() html.Node }
+
+// make fills in a page that shows data. old is what is in the cache for the key,
+// or nil.
+func (v *visit) make(k key, old, c *cached, data viewer) error {
 	if k.json {
 		body, err := encode(data)
 		if err != nil {
 			return err
 		}
 		c.page = page.New(body)
+	} else if v.frame == nil {
+		c.page = page.New([]byte(v.document(c.title, data.view()).String()))
 	} else {
-		var content bytes.Buffer
-		if err := v.contents.ExecuteTemplate(&content, name, data); err != nil {
-			return err
-		}
-		c.content = template.HTML(content.String())
-		if v.frameData == nil {
-			var err error
-			if c.page, err = v.framed(c.title, c.content, nil); err != nil {
-				return err
-			}
-			c.content = ""
-		}
+		c.content = data.view()
 	}
-	size := int64(len(c.content)) + cacheOverhead
+	size := int64(len(c.content.String())) + cacheOverhead
 	if c.page != nil {
 		if old != nil && old.page != nil && bytes.Equal(old.page.Body(), c.page.Body()) {
 			c.page = old.page // it is compressed already
@@ -103,19 +97,6 @@ func (v *visit) make(k key, old, c *cached, name string, data any) error {
 // cacheOverhead is about what the cache needs for a page beside its body.
 const cacheOverhead = 800
 
-// framed puts content into the frame.
-func (v *visit) framed(title string, content template.HTML, data any) (*page.Page, error) {
-	var body bytes.Buffer
-	err := v.frame.Execute(&body, &Page{
-		Title: title, Content: content, Data: data,
-		Root: v.root, Style: v.root + v.style.url, Script: v.root + v.script.url,
-	})
-	if err != nil {
-		return nil, err
-	}
-	return page.New(bytes.Clone(body.Bytes())), nil
-}
-
 // show answers with a page. failure says why the page has an error status.
 func (v *visit) show(k key, c *cached, failure error) error {
 	p, contentType := c.page, htmlType
@@ -124,7 +105,7 @@ func (v *visit) show(k key, c *cached, failure error) error {
 	}
 	if p == nil {
 		var err error
-		if p, err = v.framed(c.title, c.content, v.frameData(v.req)); err != nil {
+		if p, err = v.framed(c.title, c.content); err != nil {
 			return err
 		}
 		v.gzip.Compress(p)
@@ -141,41 +122,30 @@ func encode(value any) ([]byte, error) {
 	return append(body, '\n'), err
 }
 
-// An errorText is what a page says about an error status.
-type errorText struct {
-	Root         string
-	Title, Lines string
-}
-
 // errorPage returns the page for an error status.
 func (v *visit) errorPage(code int) (*page.Page, error) {
-	text := errorText{Root: v.root, Title: http.StatusText(code), Lines: "Try again in a moment. If it stays like this, tell those who run this registry."}
+	title, text := http.StatusText(code), "Try again in a moment. If it stays like this, tell those who run this registry."
 	switch code {
 	case http.StatusUnauthorized:
-		text.Title, text.Lines = "Please sign in", "This registry is private. Use your registry token as the password; the user name does not matter."
+		title, text = "Please sign in", "This registry is private. Use your registry token as the password; the user name does not matter."
 		if !strings.HasPrefix(v.challenge, "Basic ") {
-			text.Lines = "This registry is private, and you are not signed in."
+			text = "This registry is private, and you are not signed in."
 		}
 	case http.StatusForbidden:
-		text.Title, text.Lines = "No access", "You may not see this provider. Ask those who run this registry for access to its namespace."
+		title, text = "No access", "You may not see this provider. Ask those who run this registry for access to its namespace."
 	case http.StatusNotFound:
-		text.Title, text.Lines = "Not found", "There is no such page, or no such provider. Check the spelling of the address."
+		title, text = "Not found", "There is no such page, or no such provider. Check the spelling of the address."
 	case http.StatusMethodNotAllowed:
-		text.Lines = "Pages can only be read."
+		text = "Pages can only be read."
 	case http.StatusGatewayTimeout:
-		text.Title = "This takes too long"
+		title = "This takes too long"
 	case http.StatusInternalServerError:
-		text.Title = "The registry cannot read this"
+		title = "The registry cannot read this"
 	}
-	var content bytes.Buffer
-	if err := v.contents.ExecuteTemplate(&content, "error.html", text); err != nil {
-		return nil, err
-	}
-	var data any
-	if v.frameData != nil {
-		data = v.frameData(v.req)
-	}
-	return v.framed(text.Title, template.HTML(content.String()), data)
+	return v.framed(title, html.El("div", html.Class("rk rk-error"),
+		html.El("h1", html.Text(title)),
+		html.El("p", html.Text(text)),
+		html.El("p", link(v.root, html.Text("All providers")))))
 }
 
 // errorJSON is the body of an error, as the registry writes it.

@@ -12,11 +12,11 @@ import (
 
 // A usage has the texts that users paste to use a provider.
 type usage struct {
-	Source      string // the provider's address, with the host
-	Block       string // of a module's configuration; empty: there is nothing to install
-	Credentials string // of the client's configuration, for a private registry
-	Services    string // of the client's configuration, for a registry on this machine without TLS
-	UnknownHost bool   // Source has a placeholder for the host name
+	source      string // the provider's address, with the host
+	block       string // of a module's configuration; empty: there is nothing to install
+	credentials string // of the client's configuration, for a private registry
+	services    string // of the client's configuration, for a registry on this machine without TLS
+	unknownHost bool   // source has a placeholder for the host name
 }
 
 // unknownHost is the placeholder for a host name that the request does not tell.
@@ -24,15 +24,15 @@ const unknownHost = "registry.example.com"
 
 // usage returns how to use a version of a provider.
 func (v *visit) usage(p rekisteri.Provider, latest, host, services string) usage {
-	u := usage{UnknownHost: host == ""}
-	if u.UnknownHost {
+	u := usage{unknownHost: host == ""}
+	if u.unknownHost {
 		host = unknownHost
 	}
-	u.Source = host + "/" + p.String()
+	u.source = host + "/" + p.String()
 	if latest == "" {
 		return u
 	}
-	u.Block = fmt.Sprintf(`terraform {
+	u.block = fmt.Sprintf(`terraform {
   required_providers {
     %s = {
       source  = %q
@@ -40,12 +40,12 @@ func (v *visit) usage(p rekisteri.Provider, latest, host, services string) usage
     }
   }
 }
-`, names.LocalName(p.Type), u.Source, latest)
+`, names.LocalName(p.Type), u.source, latest)
 	if strings.HasPrefix(v.challenge, "Basic ") {
-		u.Credentials = fmt.Sprintf("credentials %q {\n  token = \"…\"\n}\n", host)
+		u.credentials = fmt.Sprintf("credentials %q {\n  token = \"…\"\n}\n", host)
 	}
 	if services != "" {
-		u.Services = fmt.Sprintf("host %q {\n  services = { \"providers.v1\" = %q }\n}\n", host, services)
+		u.services = fmt.Sprintf("host %q {\n  services = { \"providers.v1\" = %q }\n}\n", host, services)
 	}
 	return u
 }
