@@ -124,7 +124,7 @@ type handler struct {
 	authorize func(*http.Request, rekisteri.Provider) error
 	challenge string // of a 401
 	problems  func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error)
-	frame     func(io.Writer, *http.Request, Page) error
+	frame     func(io.Writer, *http.Request, Page) error // nil: a plain document
 	log       *slog.Logger
 	observe   func(*http.Request, rekisteri.Event)
 

@@ -61,16 +61,19 @@ type viewer interface{ view() html.Node }
 // make fills in a page that shows data. old is what is in the cache for the key,
 // or nil.
 func (v *visit) make(k key, old, c *cached, data viewer) error {
-	if k.json {
-		body, err := encode(data)
-		if err != nil {
-			return err
-		}
+	var err error
+	switch {
+	case k.json:
+		var body []byte
+		body, err = encode(data)
 		c.page = page.New(body)
-	} else if v.frame == nil {
-		c.page = page.New([]byte(v.document(c.title, data.view()).String()))
-	} else {
+	case v.frame == nil:
+		c.page, err = v.framed(c.title, data.view())
+	default:
 		c.content = data.view()
+	}
+	if err != nil {
+		return err
 	}
 	size := int64(len(c.content.String())) + cacheOverhead
 	if c.page != nil {
