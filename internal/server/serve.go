@@ -188,12 +188,13 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekister
 // checkStore logs why releases cannot be published.
 func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	if err := tree.CheckStore(ctx); err != nil && ctx.Err() == nil {
-		log.Error("releases cannot be published, so uploads fail: give the registry the rights to write and delete, or take :publish out of the file of -tokens", "error", err)
+		log.Error("releases cannot be published, so uploads fail: give the registry the rights to write and delete, or remove :publish from the file of -tokens", "error", err)
 	}
 }
 
-// announce logs the URL, and what is served there. For the sample, or on a terminal, it also
-// prints how to try it, if the registry needs neither TLS nor tokens.
+// announce logs the URL, and what is served there. For the sample, or on a
+// terminal, it also prints how to try it, if the registry needs neither TLS nor
+// tokens.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
 	if s.tlsCert != "" {
