@@ -27,17 +27,17 @@ type FSOptions struct {
 	// of [NewFSBackend].
 	Logger *slog.Logger
 
-	// CacheBytes is about how much memory the backend uses for what it has read
-	// of the tree, in bytes. Zips are not read into memory. The providers that
-	// were asked for least recently are evicted first, and read again when they
-	// are asked for. Zero is 32 MiB.
+	// CacheBytes limits the memory for what the backend has read of the tree, in
+	// bytes. The limit is approximate. Zips are not read into memory. The
+	// providers that were asked for least recently are evicted first, and read
+	// again when they are asked for. Zero is 32 MiB.
 	CacheBytes int64
 
 	// RefreshEvery is the shortest time between two refreshes of a provider. A
 	// refresh reads what has changed in the tree. There are no refreshes without
 	// requests. Releases are visible within RefreshEvery plus one second, and new
-	// keys and new providers within twice that. Set a longer time for a file
-	// system that charges for each call. Zero is one second.
+	// keys and new providers within twice RefreshEvery. Set a longer time for a
+	// file system that charges for each call. Zero is one second.
 	RefreshEvery time.Duration
 
 	// Store is where [FSBackend.Publisher] publishes releases: usually the same
@@ -106,7 +106,7 @@ const (
 	refreshEvery = time.Second      // the least time between two refreshes of a provider, by default
 	restFactor   = 20               // the time between two refreshes is at least this many times the length of the last one
 	staleAfter   = time.Second      // a request waits for a refresh that is overdue by this
-	firstWait    = 8 * time.Second  // a request waits no longer for the first read: clients give up after 10
+	firstWait    = 8 * time.Second  // the longest that a request waits for the first read: clients give up after 10 s
 	remindEvery  = time.Hour        // a problem that lasts is logged again
 	pendingFor   = 15 * time.Second // an incomplete copy is a problem after that
 
@@ -125,8 +125,8 @@ var errBusy = fmt.Errorf("the file system is too slow for the number of requests
 // NewFSBackend returns an FSBackend over fsys. Nil options are the defaults.
 // Nothing is read before it is asked for. NewFSBackend panics if fsys is nil.
 //
-// Files must implement [io.Seeker] and [io.ReaderAt], as those of [os.Root.FS],
-// [os.DirFS] and [embed.FS] do, and those of [archive/zip.Reader] do not. fsys
+// Files must implement [io.Seeker] and [io.ReaderAt]. Those of [os.Root.FS],
+// [os.DirFS] and [embed.FS] do. Those of [archive/zip.Reader] do not. fsys
 // decides which links it follows: [OpenDir] and [os.Root.FS] follow those that
 // stay in the tree, [os.DirFS] follows all. If fsys is a [SnapshotFS], each
 // refresh reads one snapshot.

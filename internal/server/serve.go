@@ -31,7 +31,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.externalURL, "external-url", "", "the absolute `URL` of the registry, for tools that do not resolve relative URLs; Terraform and OpenTofu do")
 			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again after a change")
 			flags.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of the TLS certificate")
-			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; acme:publish may also publish")
+			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; with acme:publish, the token may also publish")
 			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
 			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes about 2.5 times as much, and at least 120 MiB")
@@ -39,7 +39,7 @@ func Serve(src Source) Command {
 			flags.BoolVar(&s.accessLog, "access-log", false, "log each request")
 			flags.BoolVar(&s.debug, "debug", false, "log why requests are refused")
 			flags.Var(&s.drain, "drain", "`duration` to keep answering requests after SIGTERM while /healthz fails, so that a load balancer notices")
-			flags.Var(&s.grace, "grace", "`duration` that running downloads may take to end after that")
+			flags.Var(&s.grace, "grace", "`duration` that running downloads may take to end, after the time of -drain")
 			return s.run
 		},
 	}
@@ -169,7 +169,7 @@ func (s *serving) protect(opts *rekisteri.Options, tree *Tree) (tokens *rekister
 		opts.Authorize = tokens.Authorize
 		if to := tree.Backend.Publisher(); to != nil && tokens.CanPublish() {
 			opts.Publish = &rekisteri.PublishOptions{To: to, Authorize: tokens.AuthorizePublish, Label: tokens.Label}
-			opts.Logger.Info("publishing is on: tokens with the right :publish may upload releases")
+			opts.Logger.Info("publishing is on: tokens with :publish may upload releases")
 		}
 	}
 	if s.linkKey != "" {
