@@ -82,10 +82,15 @@ type Options struct {
 	// hides something does not reveal it by accident.
 	Problems func(*http.Request, rekisteri.Provider) ([]rekisteri.Problem, error)
 
-	// Frame writes the HTML document for a page, such as with the layout of a
-	// portal. It is called for each request for a page. Often it executes an
-	// [html/template.Template], and passes Content as [html/template.HTML]. If it
-	// fails, the answer is 500. Nil is a plain document.
+	// Frame writes the HTML document for a page, for example in the layout of a
+	// portal. Often it executes an [html/template.Template], and passes Content as
+	// [html/template.HTML]. It is called for each request, by several goroutines
+	// at once. Error pages have the frame too, so it must accept requests that
+	// Authorize refuses. If it fails, a page becomes 500, and an error page
+	// becomes JSON. Nil is a plain document.
+	//
+	// Content is made once for all requests. The document is not cached, and not
+	// compressed: a proxy or a handler around the pages can do that.
 	//
 	// If a handler around the pages sets the header Content-Security-Policy, that
 	// one is sent. It must allow the style sheet and the script from the same
@@ -206,6 +211,8 @@ type visit struct {
 	req   *http.Request
 	root  string // the relative URL of the index
 	event rekisteri.Event
+
+	frameFailed bool // so it is not called again
 }
 
 // A refusal is an error for which this package itself chooses the status.
@@ -360,9 +367,11 @@ func (v *visit) fail(err error) {
 		header.Set("WWW-Authenticate", v.challenge)
 	}
 	made, contentType := page.New(errorJSON(code)), jsonType
-	if preference(v.req) > 0 { // curl gets what the registry answers
+	if preference(v.req) > 0 && !v.frameFailed { // curl gets what the registry answers
 		if p, err := v.errorPage(code); err == nil {
 			made, contentType = p, htmlType
+		} else {
+			v.log.Error("an error page cannot be made, so browsers get JSON", "path", v.req.URL.Path, "error", err)
 		}
 	}
 	body, _ := made.Begin(header, v.req, []string{contentType}, []string{"no-store"})

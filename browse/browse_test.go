@@ -203,12 +203,25 @@ func TestFrame(t *testing.T) {
 	if csp := w.Header().Values("Content-Security-Policy"); !slices.Equal(csp, []string{"default-src 'self'"}) {
 		t.Errorf("the policy of the portal became %q", csp)
 	}
-	h = newPages(t, newMemory("acme/foo"), &browse.Options{Frame: func(w io.Writer, _ *http.Request, _ browse.Page) error {
+	if n, size := browse.Cached(h); n != 2 || size < 2000 {
+		t.Errorf("for two pages and three users, the cache has %d pages in %d bytes", n, size)
+	}
+}
+
+// TestBrokenFrame has a frame that fails.
+func TestBrokenFrame(t *testing.T) {
+	calls := 0
+	h := newPages(t, newMemory("acme/foo"), &browse.Options{Frame: func(w io.Writer, _ *http.Request, _ browse.Page) error {
+		calls++
 		io.WriteString(w, "a part")
 		return errors.New("broken")
 	}})
-	if w := get(h, "/"); w.Code != 500 || w.Body.String() != `{"errors":["Internal Server Error"]}` {
-		t.Errorf("a broken frame: %d %s", w.Code, w.Body)
+	for url, code := range map[string]int{"/": 500, "/providers/acme/foo": 500, "/x": 404} {
+		calls = 0
+		w := get(h, url)
+		if want := fmt.Sprintf(`{"errors":[%q]}`, http.StatusText(code)); w.Code != code || w.Body.String() != want || calls != 1 {
+			t.Errorf("GET %s: %d %s after %d calls, want %d %s", url, w.Code, w.Body, calls, code, want)
+		}
 	}
 }
 

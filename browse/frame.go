@@ -2,15 +2,16 @@ package browse
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/rekisteri/rekisteri/internal/html"
 	"github.com/rekisteri/rekisteri/internal/page"
 )
 
-// A Page is what [Options.Frame] makes a document of. The URLs are relative, and
-// all fields but Title are HTML or safe in HTML.
+// A Page is what [Options.Frame] makes a document of. Title is a plain text:
+// escape it. The other fields need no escaping. The URLs are relative.
 type Page struct {
-	Title   string // a text, such as "acme/foo"
+	Title   string // such as "acme/foo"
 	Content string // HTML: a div element with the content of the page
 	Root    string // the URL of the list of providers
 	Style   string // the URL of the style sheet for Content
@@ -28,9 +29,10 @@ func (v *visit) framed(title string, content html.Node) (*page.Page, error) {
 		Root: v.root, Style: v.root + v.style.url, Script: v.root + v.script.url,
 	})
 	if err != nil {
-		return nil, err
+		v.frameFailed = true
+		return nil, fmt.Errorf("Options.Frame: %w", err)
 	}
-	return page.New(bytes.Clone(body.Bytes())), nil
+	return page.New(body.Bytes()), nil
 }
 
 // document returns the document for content if there is no Options.Frame.

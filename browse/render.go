@@ -37,9 +37,9 @@ type key struct {
 // page does not keep a whole release in memory. It is immutable.
 type cached struct {
 	code    int
-	page    *page.Page // nil: the frame is made for each request
+	page    *page.Page // nil: each request makes a document of content
 	title   string
-	content html.Node
+	content html.Node // empty if page is set
 
 	latest     string // the version of release
 	listing    weak.Pointer[rekisteri.Listing]
@@ -111,7 +111,6 @@ func (v *visit) show(k key, c *cached, failure error) error {
 		if p, err = v.framed(c.title, c.content); err != nil {
 			return err
 		}
-		v.gzip.Compress(p)
 	}
 	if failure != nil {
 		v.report(failure, c.code)
@@ -163,7 +162,7 @@ func wantsJSON(req *http.Request) bool { return preference(req) < 0 }
 // positive number, or a negative one if it prefers JSON, or zero. Of two with the
 // same weight, it prefers the one that is named.
 func preference(req *http.Request) int {
-	var html, json float64     // the weights
+	var htmlWeight, jsonWeight float64
 	var htmlRank, jsonRank int // of the range that decides: an exact one outranks others
 	for _, line := range req.Header["Accept"] {
 		for part := range strings.SplitSeq(line, ",") {
@@ -178,20 +177,20 @@ func preference(req *http.Request) int {
 			}
 			switch strings.ToLower(strings.TrimSpace(name)) {
 			case "*/*":
-				html, htmlRank = prefer(html, htmlRank, q, 1)
-				json, jsonRank = prefer(json, jsonRank, q, 1)
+				htmlWeight, htmlRank = prefer(htmlWeight, htmlRank, q, 1)
+				jsonWeight, jsonRank = prefer(jsonWeight, jsonRank, q, 1)
 			case "text/*":
-				html, htmlRank = prefer(html, htmlRank, q, 2)
+				htmlWeight, htmlRank = prefer(htmlWeight, htmlRank, q, 2)
 			case "application/*":
-				json, jsonRank = prefer(json, jsonRank, q, 2)
+				jsonWeight, jsonRank = prefer(jsonWeight, jsonRank, q, 2)
 			case "text/html", "application/xhtml+xml":
-				html, htmlRank = prefer(html, htmlRank, q, 3)
+				htmlWeight, htmlRank = prefer(htmlWeight, htmlRank, q, 3)
 			case "application/json":
-				json, jsonRank = prefer(json, jsonRank, q, 3)
+				jsonWeight, jsonRank = prefer(jsonWeight, jsonRank, q, 3)
 			}
 		}
 	}
-	return cmp.Or(cmp.Compare(html, json), cmp.Compare(htmlRank, jsonRank))
+	return cmp.Or(cmp.Compare(htmlWeight, jsonWeight), cmp.Compare(htmlRank, jsonRank))
 }
 
 // prefer returns the weight of the range with the higher rank.

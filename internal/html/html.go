@@ -7,10 +7,13 @@
 // has one: 2 MB of 11.
 package html
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // A constant is a string in the source of the program. Its type is not exported,
-// so other packages can pass nothing but a constant without a type.
+// so a variable of type string does not compile in its place.
 type constant string
 
 // A Node is a piece of HTML: text, elements, or nothing. The zero value is
@@ -32,28 +35,42 @@ type attribute string
 
 func (a attribute) addTo(e *element) { e.attributes.WriteString(string(a)) }
 
-// El returns an element.
+// El returns an element. It panics if a script or a style has content, which
+// would be code, and if an element has content that cannot have any.
 func El(name constant, parts ...Part) Node {
 	var e element
 	for _, p := range parts {
 		p.addTo(&e)
 	}
-	begin := "<" + string(name) + e.attributes.String() + ">"
+	begin, content := "<"+string(name)+e.attributes.String()+">", e.content.String()
 	switch name {
-	case "input", "link", "meta": // they have no content and no end
-		return Node{begin}
+	case "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr":
+		if content == "" {
+			return Node{begin}
+		}
+		panic("html: the element " + string(name) + " has content")
+	case "script", "style":
+		if content != "" {
+			panic("html: the content of the element " + string(name) + " is code")
+		}
 	}
-	return Node{begin + e.content.String() + "</" + string(name) + ">"}
+	return Node{begin + content + "</" + string(name) + ">"}
 }
 
-// Attr returns an attribute. A URL must be relative, or have the scheme http or
-// https: any other one is replaced by "#". Attr panics if the value would be code.
+// Attr returns an attribute. The URL of a href, src or action must be relative,
+// or have the scheme http or https: any other one is replaced by "#". Attr panics
+// for other attributes that have a URL or code.
 func Attr(name constant, value string) Part {
-	switch {
-	case strings.HasPrefix(string(name), "on"), name == "style", name == "srcdoc":
+	switch name {
+	case "href", "src", "action":
+		if !isLink(value) {
+			value = "#"
+		}
+	case "background", "cite", "data", "formaction", "ping", "poster", "srcdoc", "srcset", "style", "xlink:href":
+		panic("html: the attribute " + string(name) + " is not supported")
+	}
+	if strings.HasPrefix(string(name), "on") {
 		panic("html: the value of the attribute " + string(name) + " is code")
-	case (name == "href" || name == "src" || name == "action") && !isLink(value):
-		value = "#"
 	}
 	return attribute(" " + string(name) + `="` + escape(value) + `"`)
 }
@@ -74,7 +91,11 @@ func Text(s string) Node { return Node{escape(s)} }
 // The package html of the standard library would do, but for its table of entities
 // in the binary.
 func escape(s string) string {
+	if !strings.ContainsAny(s, "&<>\"'\x00") && utf8.ValidString(s) {
+		return s
+	}
 	var b strings.Builder
+	b.Grow(len(s) + 16)
 	for _, r := range s { // bytes that are not UTF-8 become U+FFFD
 		switch r {
 		case '&':
@@ -108,7 +129,8 @@ func Join(nodes ...Node) Node {
 	return Node{b.String()}
 }
 
-// If returns nodes after each other if ok is true, and otherwise nothing.
+// If returns nodes after each other if ok is true, and otherwise nothing. The
+// nodes are made in any case, so ok does not guard what makes them.
 func If(ok bool, nodes ...Node) Node {
 	if !ok {
 		return Node{}

@@ -60,11 +60,16 @@ func TestAttrURL(t *testing.T) {
 	}
 }
 
-func TestAttrCode(t *testing.T) {
-	for name, attr := range map[string]func(){
-		"onclick": func() { html.Attr("onclick", "x") },
-		"style":   func() { html.Attr("style", "x") },
-		"srcdoc":  func() { html.Attr("srcdoc", "x") },
+// TestPanics makes what the package does not allow.
+func TestPanics(t *testing.T) {
+	for name, make := range map[string]func(){
+		"onclick":             func() { html.Attr("onclick", "x") },
+		"style":               func() { html.Attr("style", "x") },
+		"srcdoc":              func() { html.Attr("srcdoc", "x") },
+		"formaction":          func() { html.Attr("formaction", "x") },
+		"script":              func() { html.El("script", html.Text("x")) },
+		"element style":       func() { html.El("style", html.Text("x")) },
+		"content of an input": func() { html.El("input", html.Text("x")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			defer func() {
@@ -72,7 +77,7 @@ func TestAttrCode(t *testing.T) {
 					t.Error("no panic")
 				}
 			}()
-			attr()
+			make()
 		})
 	}
 }
