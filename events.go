@@ -20,8 +20,8 @@ type Event struct {
 	Version  string
 
 	// Status is the status code of the answer. It is 302 for a [Redirect]. After a
-	// panic it is 500 if nothing was written: the server then closes the
-	// connection without an answer.
+	// panic it is 500 if nothing was written, although the server then closes
+	// the connection without an answer.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
@@ -75,7 +75,7 @@ const (
 
 // StatusReason returns the reason of an error status, for handlers beside a
 // [Registry] that report events of their own. If the client has hung up, the
-// reason is [ReasonAborted], even if the status is a server error.
+// reason of a server error is [ReasonAborted].
 func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {
 		return ReasonAborted

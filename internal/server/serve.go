@@ -135,8 +135,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 	return <-ended
 }
 
-// validate returns an error if the flags contradict each other, and cleans the
-// prefix.
+// validate returns an error if the flags are not valid, and cleans the prefix.
 func (s *serving) validate() error {
 	switch {
 	case (s.tlsCert == "") != (s.tlsKey == ""):
@@ -210,7 +209,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	case ctx.Err() != nil:
 	case tree.Backend.Health().Err != nil: // the backend has logged it
 	case err != nil:
-		log.Error("cannot list all providers, and requests for the others may fail: make the volume or the bucket readable", "error", err)
+		log.Error("not all providers can be listed, and requests for the missing ones may fail: make the volume or the bucket readable", "error", err)
 	case n == 0:
 		log.Warn("there is no provider, so clients cannot install any: publish a release, or check that the volume is mounted, or that the bucket is the right one")
 	}
