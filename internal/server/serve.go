@@ -151,7 +151,7 @@ func (s *serving) validate() error {
 	if s.externalURL != "" {
 		u, err := url.Parse(s.externalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
-			return Usagef("-external-url %s is not an absolute http or https URL", s.externalURL)
+			return Usagef("-external-url %s is not an absolute http or https URL without a query", s.externalURL)
 		}
 	}
 	return nil
