@@ -20,8 +20,8 @@ type Event struct {
 	Version  string
 
 	// Status is the status code of the answer. It is 302 for a [Redirect]. After a
-	// panic it is 500 if nothing was written, although the server then closes
-	// the connection without an answer.
+	// panic before anything was written it is 500, although the client gets no
+	// answer: the server closes the connection.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
@@ -33,9 +33,9 @@ type Event struct {
 	// Duration is how long the handler ran.
 	Duration time.Duration
 
-	// Err says why the status is an error or a redirect to another name, or why
-	// the body is incomplete. The log has its text; clients do not get it. Nil
-	// means success.
+	// Err is the cause of an error status, of a redirect to another spelling of
+	// the path (308), or of an incomplete body. The log has its text; clients do
+	// not get it. Nil means success, which a [Redirect] is too.
 	Err error
 
 	// Reason is the kind of Err, one of the Reason constants. It is empty if Err

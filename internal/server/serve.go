@@ -147,11 +147,11 @@ func (s *serving) validate() error {
 	case s.prefix != "" && !strings.HasPrefix(s.prefix, "/"):
 		return Usagef("-prefix %s does not begin with a slash", s.prefix)
 	}
-	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // as in the discovery document
+	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // the discovery document has this form too
 	if s.externalURL != "" {
 		u, err := url.Parse(s.externalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
-			return Usagef("-external-url %s is not an absolute http or https URL without a query", s.externalURL)
+			return Usagef("-external-url %s is not valid: set an absolute http or https URL without ? and #, such as https://registry.example.com", s.externalURL)
 		}
 	}
 	return nil

@@ -36,9 +36,9 @@ func TestServeErrors(t *testing.T) {
 	}{
 		{name: "a busy address", args: []string{"-addr", busy.Addr().String()}, err: "address already in use; set -addr to another address"},
 		{name: "a relative prefix", args: []string{"-prefix", "tf"}, err: "-prefix tf does not begin with a slash", usage: true},
-		{name: "a relative external URL", args: []string{"-external-url", "/tf"}, err: "is not an absolute", usage: true},
-		{name: "a malformed external URL", args: []string{"-external-url", `http://a"b`}, err: "is not an absolute", usage: true},
-		{name: "an external URL with a query", args: []string{"-external-url", "https://a/tf?"}, err: "is not an absolute", usage: true},
+		{name: "a relative external URL", args: []string{"-external-url", "/tf"}, err: "set an absolute http or https URL", usage: true},
+		{name: "a malformed external URL", args: []string{"-external-url", `http://a"b`}, err: "set an absolute http or https URL", usage: true},
+		{name: "an external URL with a query", args: []string{"-external-url", "https://a/tf?"}, err: "set an absolute http or https URL", usage: true},
 		{name: "a certificate without a key", args: []string{"-tls-cert", missing}, err: "go together", usage: true},
 		{name: "a key without a certificate", args: []string{"-tls-key", missing}, err: "go together", usage: true},
 		{name: "a missing certificate", args: []string{"-tls-cert", missing, "-tls-key", missing}, err: missing},
