@@ -35,7 +35,7 @@ type Event struct {
 
 	// Err is the cause of an error status, of a redirect to another spelling of
 	// the path (308), or of an incomplete body. The log has its text; clients do
-	// not get it. Nil means success, which a [Redirect] is too.
+	// not get it. Nil means success. The answer 302 of a [Redirect] is a success.
 	Err error
 
 	// Reason is the kind of Err, one of the Reason constants. It is empty if Err
@@ -43,8 +43,7 @@ type Event struct {
 	Reason string
 }
 
-// The routes of an [Event]. Package browse has events for pages; the others are
-// the registry's.
+// The routes of an [Event]. Only package browse reports RoutePage.
 const (
 	RouteDiscovery = "discovery" // the discovery document
 	RouteVersions  = "versions"  // the versions of a provider
@@ -73,8 +72,8 @@ const (
 	ReasonError           = "error"           // any other failure of the server
 )
 
-// StatusReason returns the reason of an error status, for handlers beside a
-// [Registry] that report events of their own. If the client has hung up, the
+// StatusReason returns the reason of an error status. It is for handlers that you
+// serve next to a [Registry], and that report their own events. If the client has hung up, the
 // reason of a server error is [ReasonAborted].
 func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {

@@ -147,7 +147,7 @@ func (s *serving) validate() error {
 	case s.prefix != "" && !strings.HasPrefix(s.prefix, "/"):
 		return Usagef("-prefix %s does not begin with a slash", s.prefix)
 	}
-	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // the discovery document has this form too
+	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // the discovery document cleans it the same way
 	if s.externalURL != "" {
 		u, err := url.Parse(s.externalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
