@@ -19,9 +19,9 @@ type Event struct {
 	Provider Provider
 	Version  string
 
-	// Status is the status code of the answer. It is 302 for a [Redirect]. After a
-	// panic before anything was written it is 500, although the client gets no
-	// answer: the server closes the connection.
+	// Status is the status code of the answer. It is 302 for a [Redirect]. If the
+	// backend panics before anything is written, Status is 500, although the
+	// client gets no answer: the server closes the connection.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.
@@ -73,8 +73,8 @@ const (
 )
 
 // StatusReason returns the reason of an error status. It is for handlers that you
-// serve next to a [Registry], and that report their own events. If the client has hung up, the
-// reason of a server error is [ReasonAborted].
+// serve next to a [Registry], and that report their own events. If the client has
+// hung up, the reason of a server error is [ReasonAborted].
 func StatusReason(req *http.Request, status int) string {
 	if status >= 500 && errors.Is(req.Context().Err(), context.Canceled) {
 		return ReasonAborted
