@@ -32,7 +32,7 @@ func Serve(src Source) Command {
 			flags.StringVar(&s.tlsCert, "tls-cert", "", "`file` with the TLS certificate chain; it is read again after a change")
 			flags.StringVar(&s.tlsKey, "tls-key", "", "`file` with the key of the TLS certificate")
 			flags.StringVar(&s.tokens, "tokens", "", "`file` that says who may read and publish what; each line is the SHA-256 of a token and its namespaces, or * for all; with acme:publish, the token may also publish")
-			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys that sign links to files; each line is 64 hexadecimal digits, the first one signs")
+			flags.StringVar(&s.linkKey, "link-key", "", "`file` with keys for the signatures of links to files; each line is 64 hexadecimal digits, new links are signed with the first one")
 			flags.Var(&s.linkTTL, "link-ttl", "`duration` that a signed link is valid for")
 			flags.IntVar(&s.cacheMiB, "cache-mib", defaultCacheMiB, "`MiB` of memory for caches; the process takes about 2.5 times as much, and at least 120 MiB")
 			flags.StringVar(&s.metricsAddr, "metrics-addr", "", "serve metrics for Prometheus on this `address`, at /metrics, to everyone who reaches it")
@@ -147,7 +147,7 @@ func (s *serving) validate() error {
 	case s.prefix != "" && !strings.HasPrefix(s.prefix, "/"):
 		return Usagef("-prefix %s does not begin with a slash", s.prefix)
 	}
-	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // the discovery document cleans it the same way
+	s.prefix = strings.TrimSuffix(path.Join("/", s.prefix), "/") // as reg.Discovery does
 	if s.externalURL != "" {
 		u, err := url.Parse(s.externalURL)
 		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.ContainsAny(s.externalURL, `"?#`) {
@@ -191,9 +191,9 @@ func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	}
 }
 
-// announce logs the URL, and what is served there. For the sample, or on a
-// terminal, it also prints how to try it, if the registry needs neither TLS nor
-// tokens.
+// announce logs the URL, and what is served there. It also prints how to try the
+// registry, if that needs neither TLS nor tokens, and if it is the sample or
+// stdout is a terminal.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
 	if s.tlsCert != "" {
