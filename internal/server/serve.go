@@ -191,9 +191,9 @@ func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	}
 }
 
-// announce logs the URL, and what is served there. It also prints how to try the
-// registry, if that needs neither TLS nor tokens, and if it is the sample or
-// stdout is a terminal.
+// announce logs the URL, and what is served there. If the tree is the sample, or
+// stdout is a terminal, it also prints how to try the registry. It does not print
+// that if clients need TLS or a token.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
 	if s.tlsCert != "" {
@@ -222,9 +222,8 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 // providers.
 const listTimeout = 2 * time.Second
 
-// listProviders reads a tree, so that its health is known, and returns the
-// first provider and the number of them. The error may be about a part of the
-// tree.
+// listProviders reads a tree, so that its health is known. It returns the first
+// provider and the number of providers. The error may be about a part of the tree.
 func listProviders(ctx context.Context, b *rekisteri.FSBackend) (first rekisteri.Provider, n int, err error) {
 	type result struct {
 		first rekisteri.Provider
