@@ -48,8 +48,8 @@ func (u usage) view() html.Node {
 			code("rk-credentials", "The credentials block", u.credentials))))
 }
 
-// code returns a text with a button that copies it. Only script.js shows the
-// button.
+// code returns a text with a button that copies it. The button is hidden
+// until script.js has run.
 func code(id, label, text string) html.Node {
 	return html.El("div", html.Class("rk-code"),
 		html.El("button", html.Attr("type", "button"), html.Class("rk-copy"), html.Attr("data-rk-copy", id), html.Attr("hidden", ""), html.Text("Copy")),

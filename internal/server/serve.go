@@ -191,9 +191,8 @@ func checkStore(ctx context.Context, tree *Tree, log *slog.Logger) {
 	}
 }
 
-// announce logs the URL, and what is served there. It also prints how to try the
-// registry if the tree is the sample or stdout is a terminal, unless clients need
-// TLS or a token.
+// announce logs the URL, and what is served there. It may also print how to try
+// the registry.
 func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writer, tree *Tree, addr net.Addr) {
 	scheme := "http"
 	if s.tlsCert != "" {
