@@ -78,7 +78,7 @@ func (s *serving) run(ctx context.Context, _ []string, stdout, stderr io.Writer)
 		return err
 	}
 	if tree.Sample && s.tokens != "" {
-		return Usagef("-tokens protects your own providers: set -dir, or leave out -tokens to serve %s", tree.Name)
+		return Usagef("-tokens cannot be used with %s: set -dir to serve your own providers, or leave out -tokens", tree.Name)
 	}
 	opts := &rekisteri.Options{Logger: log, ExternalURL: s.externalURL, LinkTTL: s.linkTTL.Duration, PageBytes: pageBytes}
 	tokens, err := s.protect(opts, tree)

@@ -43,7 +43,7 @@ func TestServeErrors(t *testing.T) {
 		{name: "a key without a certificate", args: []string{"-tls-key", missing}, err: "go together", usage: true},
 		{name: "a missing certificate", args: []string{"-tls-cert", missing, "-tls-key", missing}, err: missing},
 		{name: "missing tokens", args: []string{"-tokens", missing}, err: missing},
-		{name: "tokens for a sample", args: []string{"-tokens", secret(t, strings.Repeat("ab", 32)+" *"), "-sample"}, err: "-tokens protects your own providers: set -dir", usage: true},
+		{name: "tokens for a sample", args: []string{"-tokens", secret(t, strings.Repeat("ab", 32)+" *"), "-sample"}, err: "set -dir to serve your own providers", usage: true},
 		{name: "missing link keys", args: []string{"-link-key", missing}, err: missing},
 		{name: "a malformed link key", args: []string{"-link-key", secret(t, "0123")}, err: "line 1: a link key is 64 hexadecimal digits"},
 		{name: "links that expire at once", args: []string{"-link-ttl", "0s"}, err: "-link-ttl is zero", usage: true},
