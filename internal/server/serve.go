@@ -217,7 +217,7 @@ func (s *serving) announce(ctx context.Context, log *slog.Logger, stdout io.Writ
 	}
 }
 
-// listTimeout bounds the time that the first log line waits for the number of
+// listTimeout is how long the log line "listening" waits for the number of
 // providers.
 const listTimeout = 2 * time.Second
 
