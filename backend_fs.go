@@ -8,10 +8,7 @@ import (
 	"hash/maphash"
 	"io"
 	"io/fs"
-	"iter"
 	"log/slog"
-	"maps"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -218,65 +215,6 @@ func (b *FSBackend) open(ctx context.Context, p Provider, version, name string) 
 		}
 	}
 	return nil, fmt.Errorf("%v has no file %q of a version %q: %w", p, name, version, fs.ErrNotExist)
-}
-
-// Providers implements [Lister]. It yields the providers in the order of their
-// names. It reads directories, not the contents of files. If a directory cannot be
-// read, it yields an error and goes on with the others. An error can also be about
-// the whole tree, for example if the tree is empty.
-func (b *FSBackend) Providers(ctx context.Context) iter.Seq2[Provider, error] {
-	return func(yield func(Provider, error) bool) {
-		root, err := b.tree.root.Get(ctx)
-		if err == nil {
-			err = root.err
-		}
-		if err != nil {
-			yield(Provider{}, err)
-			return
-		}
-		empty := true
-		// A request waits for one read that hangs, but not for another one after
-		// that. A read with noWait returns what is in memory, or an error.
-		canWait, stopWaiting := context.WithCancel(ctx)
-		defer stopWaiting()
-		noWait, cancel := context.WithCancel(ctx)
-		cancel()
-		for _, name := range slices.Sorted(maps.Keys(root.namespaces)) {
-			if err := ctx.Err(); err != nil {
-				yield(Provider{}, err)
-				return
-			}
-			ns, readCtx := b.tree.namespace(name), canWait
-			if b.tree.root.Overdue() || ns.overdue() {
-				readCtx = noWait
-			}
-			providers, err := b.tree.providers(readCtx, name)
-			if readCtx == canWait && ns.overdue() {
-				stopWaiting()
-			}
-			if err != nil && readCtx.Err() != nil && ctx.Err() == nil {
-				err = errHangs
-			}
-			if err != nil {
-				empty = false
-				if !yield(Provider{Namespace: name}, err) {
-					return
-				}
-				continue
-			}
-			for _, p := range providers {
-				empty = false
-				if !yield(p, nil) {
-					return
-				}
-			}
-		}
-		if empty {
-			if _, _, err := b.tree.find(ctx, Provider{}); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				yield(Provider{}, err) // it is an outage
-			}
-		}
-	}
 }
 
 // get returns what was read of a scope, and reads it if it is not in memory.

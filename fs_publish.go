@@ -352,28 +352,6 @@ func (u *fsPublisher) discard(up upload) {
 	}
 }
 
-// await makes refreshes read the directory of a release, even if it has been
-// broken for long, until done is called.
-func (b *FSBackend) await(dir string) (done func()) {
-	b.publishing.Lock()
-	defer b.publishing.Unlock()
-	b.awaited[dir]++
-	return func() {
-		b.publishing.Lock()
-		defer b.publishing.Unlock()
-		if b.awaited[dir]--; b.awaited[dir] == 0 {
-			delete(b.awaited, dir)
-		}
-	}
-}
-
-// isAwaited reports whether a publisher waits for the release in a directory.
-func (b *FSBackend) isAwaited(dir string) bool {
-	b.publishing.Lock()
-	defer b.publishing.Unlock()
-	return b.awaited[dir] > 0
-}
-
 // refresh makes the backend read a release again. What is in memory, or is being
 // loaded, may be older. If refresh returns an error, a release that is not in
 // memory may be published all the same.
