@@ -20,8 +20,8 @@ type Event struct {
 	Version  string
 
 	// Status is the status code of the answer. It is 302 for a [Redirect]. If the
-	// backend panics before anything is written, Status is 500, although the
-	// client gets no answer: the server closes the connection.
+	// backend or a hook panics before anything is written, Status is 500, although
+	// the client gets no answer: the server closes the connection.
 	Status int
 
 	// Bytes is the number of bytes of the body. It is zero for HEAD.

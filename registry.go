@@ -336,9 +336,9 @@ type headers struct {
 // New returns a Registry that serves the providers of b, and their files if b is
 // an [Opener]. Nil options are the defaults.
 //
-// New panics if b is nil, Publish lacks To or Authorize, ExternalURL is not an
-// absolute http or https URL, a link key is all zeros, LinkTTL is negative, or
-// Services cannot be encoded or contains "providers.v1".
+// New panics if b is nil, or Publish lacks To or Authorize. It also panics if
+// ExternalURL is not an absolute http or https URL, a link key is all zeros,
+// LinkTTL is negative, or Services cannot be encoded or contains "providers.v1".
 func New(b Backend, opts *Options) *Registry {
 	if b == nil {
 		panic("rekisteri: New needs a Backend")

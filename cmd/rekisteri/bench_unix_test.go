@@ -308,15 +308,15 @@ func BenchmarkMetrics(b *testing.B) {
 			for b.Loop() {
 				loadtest.Compare(b, loadtest.Request{Status: "200", Paths: []string{r.path}}, all...)
 			}
-			var CPU [3]float64 // the mean of the processes' medians
+			var cpu [3]float64 // the mean of the processes' medians
 			for i, kind := range kinds {
 				for _, s := range kind.servers {
-					CPU[i] += loadtest.Median(s.CPUs) / processes
+					cpu[i] += loadtest.Median(s.CPUs) / processes
 				}
 			}
-			without := (CPU[0] + CPU[1]) / 2
-			b.ReportMetric(CPU[2]/without, "CPU-with-metrics")
-			b.ReportMetric(CPU[1]/CPU[0], "CPU-noise")
+			without := (cpu[0] + cpu[1]) / 2
+			b.ReportMetric(cpu[2]/without, "CPU-with-metrics")
+			b.ReportMetric(cpu[1]/cpu[0], "CPU-noise")
 			b.ReportMetric(without/1000, "us-CPU/request")
 			b.ReportMetric(0, "ns/op")
 		})
